@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ctx.h - what the functions of one context share.
+ *
+ * The reactor thread is the only writer of everything that translation depends
+ * on (memory maps, domains, mappings, attachments, bypass), and writes it under
+ * dma_lock as the writer. DMA workers and queries read it under dma_lock as
+ * readers; the reactor itself reads it without the lock. Order of locks:
+ * ctx->lock, dma_lock; an engine's lock and a fault queue's are innermost, and
+ * never held together with dma_lock.
+ */
+#ifndef CTX_H
+#define CTX_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mutant.h"
+#include "viommu.h"
+
+struct engine;
+struct engine_pool;
+struct iommu;
+struct log;
+struct reactor;
+struct vfu;
+
+/* In the order of viommu_ctx_add_*(): one of the two is set. */
+struct ctx_function {
+	struct iommu *iommu;
+	struct engine *engine;
+};
+
+struct viommu_ctx {
+	struct log *log;
+	struct reactor *reactor;
+	struct engine_pool *pool;
+	pthread_rwlock_t dma_lock;
+	struct mutants mutants;
+	pthread_mutex_t lock; /* of what follows */
+	struct ctx_function *functions;
+	uint32_t nr_functions;
+	bool started;
+};
+
+/* Raises an interrupt for a function; VFU_INTX as the vector for INTx. */
+void ctx_irq_raise(struct viommu_ctx *ctx, struct vfu *vfu, int vector);
+
+#endif /* CTX_H */

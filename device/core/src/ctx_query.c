@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What the control plane asks about: any thread, while DMA goes on. */
+#include "ctx.h"
+
+#include <string.h>
+
+#include "engine.h"
+#include "iommu.h"
+#include "vfio_user.h"
+
+static void fill_endpoint(const struct engine *engine, struct viommu_endpoint_info *info)
+{
+	const struct endpoint *endpoint = &engine->endpoint;
+
+	*info = (struct viommu_endpoint_info){
+		.id = endpoint->id,
+		.iommu = endpoint->iommu ? endpoint->iommu->source : VIOMMU_NO_IOMMU,
+		.attached = endpoint->domain,
+		.domain = endpoint->domain ? endpoint->domain->id : 0,
+		.connected = vfu_connected(engine->vfu),
+		.bus_master = vfu_bus_master(engine->vfu),
+		.in_flight = atomic_load(&endpoint->in_flight),
+		.transactions = atomic_load(&endpoint->transactions),
+		.faults = atomic_load(&endpoint->faults),
+	};
+	memcpy(info->name, endpoint->name, sizeof(info->name));
+}
+
+size_t viommu_ctx_query_endpoints(viommu_ctx_t *ctx, struct viommu_endpoint_info *buf, size_t max)
+{
+	size_t nr = 0;
+
+	pthread_mutex_lock(&ctx->lock);
+	pthread_rwlock_rdlock(&ctx->dma_lock);
+	for (uint32_t i = 0; i < ctx->nr_functions; i++) {
+		if (!ctx->functions[i].engine)
+			continue;
+		if (nr < max)
+			fill_endpoint(ctx->functions[i].engine, &buf[nr]);
+		nr++;
+	}
+	pthread_rwlock_unlock(&ctx->dma_lock);
+	pthread_mutex_unlock(&ctx->lock);
+	return nr;
+}
+
+static void fill_domain(const struct iommu *iommu, const struct domain *domain,
+			struct viommu_domain_info *info)
+{
+	*info = (struct viommu_domain_info){
+		.iommu = iommu->source,
+		.id = domain->id,
+		.bypass = domain->bypass,
+		.nr_endpoints = domain->nr_endpoints,
+		.nr_mappings = atomic_load(&domain->mappings.nr_mappings),
+		.mapped_bytes = mapping_bytes(&domain->mappings),
+	};
+}
+
+static size_t query_iommu(const struct iommu *iommu, struct viommu_domain_info *buf, size_t max, size_t nr)
+{
+	for (size_t i = 0; i < DOMAIN_BUCKETS; i++) {
+		const struct domain *domain = iommu->domains.buckets[i];
+
+		for (; domain; domain = domain->next, nr++) {
+			if (nr < max)
+				fill_domain(iommu, domain, &buf[nr]);
+		}
+	}
+	return nr;
+}
+
+size_t viommu_ctx_query_domains(viommu_ctx_t *ctx, struct viommu_domain_info *buf, size_t max)
+{
+	size_t nr = 0;
+
+	pthread_mutex_lock(&ctx->lock);
+	pthread_rwlock_rdlock(&ctx->dma_lock);
+	for (uint32_t i = 0; i < ctx->nr_functions; i++) {
+		if (ctx->functions[i].iommu)
+			nr = query_iommu(ctx->functions[i].iommu, buf, max, nr);
+	}
+	pthread_rwlock_unlock(&ctx->dma_lock);
+	pthread_mutex_unlock(&ctx->lock);
+	return nr;
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "dma.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "ctx.h"
+#include "log.h"
+#include "memory.h"
+#include "vfio_user.h"
+
+#define CLIENT_TIMEOUT_MS 2000
+/*
+ * What the client is asked for at once. Never more than a page, so that an IOMMU
+ * of its own refuses all of it or nothing, and the count of bytes moved stays exact.
+ */
+#define CLIENT_PAGE 4096
+
+/* A slice on its way. */
+struct slice {
+	struct dma_transfer *transfer;
+	uint64_t iova;
+	uint8_t *buf;
+	size_t len;
+	size_t moved;
+	bool is_write;
+	_Atomic uint64_t *done;
+	/* The piece that only the client can reach; len 0 if there is none. */
+	uint64_t client_addr;
+	size_t client_len;
+};
+
+static enum dma_engine_status may_continue(const struct dma_transfer *transfer)
+{
+	if (atomic_load(transfer->generation) != transfer->expected)
+		return DMA_STATUS_ABORTED;
+	return vfu_bus_master(transfer->endpoint->vfu) ? DMA_STATUS_OK : DMA_STATUS_NO_BUS_MASTER;
+}
+
+static enum dma_engine_status refuse(struct slice *slice, enum dma_engine_fault reason)
+{
+	slice->transfer->fault = (struct dma_fault){
+		.reason = reason,
+		.is_write = slice->is_write,
+		.addr = slice->iova + slice->moved,
+	};
+	return DMA_STATUS_FAULT;
+}
+
+static void advance(struct slice *slice, size_t len)
+{
+	slice->moved += len;
+	if (slice->done)
+		atomic_fetch_add(slice->done, len);
+}
+
+static void log_msi(const struct endpoint *endpoint, uint64_t addr, const void *buf)
+{
+	struct viommu_log_record record = {
+		.kind = VIOMMU_LOG_MSI_WRITE,
+		.endpoint = endpoint->id,
+		.domain = UINT32_MAX,
+		.start = addr,
+		.end = addr + 3,
+		.source = endpoint->source,
+	};
+
+	memcpy(&record.target, buf, sizeof(uint32_t));
+	log_append(endpoint->ctx->log, &record);
+}
+
+/* The next contiguous piece; dma_lock is held. */
+static enum dma_engine_status move_piece(struct slice *slice)
+{
+	const struct endpoint *endpoint = slice->transfer->endpoint;
+	struct dma_target target = dma_translate(endpoint, slice->iova + slice->moved,
+						 slice->len - slice->moved, slice->is_write);
+	uint8_t *buf = slice->buf + slice->moved;
+	size_t run = target.len;
+	void *host;
+
+	if (target.fault != DMA_FAULT_NONE)
+		return refuse(slice, target.fault);
+	if (target.is_msi) {
+		log_msi(endpoint, target.addr, buf);
+		advance(slice, run);
+		return DMA_STATUS_OK;
+	}
+	host = memory_lookup(vfu_memory(endpoint->vfu), target.addr, &run,
+			     slice->is_write ? MEMORY_WRITE : MEMORY_READ);
+	if (!host) {
+		size_t page = CLIENT_PAGE - target.addr % CLIENT_PAGE;
+
+		slice->client_addr = target.addr;
+		slice->client_len = target.len < page ? target.len : page;
+		return DMA_STATUS_OK;
+	}
+	if (slice->is_write)
+		memcpy(host, buf, run);
+	else
+		memcpy(buf, host, run);
+	advance(slice, run);
+	return DMA_STATUS_OK;
+}
+
+/*
+ * What a refusal by the client means. If we translated, there is just nothing
+ * there. If the client did, EPERM and EACCES are its word for a missing
+ * permission; ENODEV, EFAULT and EINVAL for a missing mapping; the rest (too
+ * late, gone) says nothing of the address.
+ */
+static enum dma_engine_fault client_fault(const struct endpoint *endpoint, int r)
+{
+	if (endpoint->iommu)
+		return DMA_FAULT_BUS;
+	switch (-r) {
+	case EPERM:
+	case EACCES:
+		return DMA_FAULT_PERMISSION;
+	case ENODEV:
+	case EFAULT:
+	case EINVAL:
+		return DMA_FAULT_MAPPING;
+	default:
+		return DMA_FAULT_BUS;
+	}
+}
+
+/*
+ * The piece that move_piece() left to the client, without dma_lock: the reactor
+ * must be free to receive the answer. The device's own buffer is only touched
+ * under the lock, since a reset may be clearing it.
+ */
+static enum dma_engine_status move_by_client(struct slice *slice)
+{
+	struct viommu_ctx *ctx = slice->transfer->endpoint->ctx;
+	uint8_t page[CLIENT_PAGE], *buf = slice->buf + slice->moved;
+	enum dma_engine_status status;
+	int r;
+
+	if (slice->is_write) {
+		pthread_rwlock_rdlock(&ctx->dma_lock);
+		memcpy(page, buf, slice->client_len);
+		pthread_rwlock_unlock(&ctx->dma_lock);
+	}
+	r = vfu_dma_access(slice->transfer->endpoint->vfu, slice->client_addr, page, slice->client_len,
+			   slice->is_write, CLIENT_TIMEOUT_MS);
+	pthread_rwlock_rdlock(&ctx->dma_lock);
+	status = may_continue(slice->transfer);
+	if (status == DMA_STATUS_OK && r < 0) {
+		status = refuse(slice, client_fault(slice->transfer->endpoint, r));
+	} else if (status == DMA_STATUS_OK) {
+		if (!slice->is_write)
+			memcpy(buf, page, slice->client_len);
+		advance(slice, slice->client_len);
+	}
+	pthread_rwlock_unlock(&ctx->dma_lock);
+	slice->client_len = 0;
+	return status;
+}
+
+enum dma_engine_status dma_slice(struct dma_transfer *transfer, uint64_t iova, void *buf, size_t len,
+				 bool is_write, _Atomic uint64_t *done, size_t *ret_moved)
+{
+	struct viommu_ctx *ctx = transfer->endpoint->ctx;
+	struct slice slice = {
+		.transfer = transfer,
+		.iova = iova,
+		.buf = buf,
+		.len = len,
+		.is_write = is_write,
+		.done = done,
+	};
+	enum dma_engine_status status = DMA_STATUS_OK;
+
+	while (status == DMA_STATUS_OK && slice.moved < len) {
+		pthread_rwlock_rdlock(&ctx->dma_lock);
+		status = may_continue(transfer);
+		while (status == DMA_STATUS_OK && slice.moved < len && !slice.client_len)
+			status = move_piece(&slice);
+		pthread_rwlock_unlock(&ctx->dma_lock);
+		if (slice.client_len)
+			status = move_by_client(&slice);
+	}
+	log_count(ctx->log, is_write ? VIOMMU_COUNT_DMA_WRITE_BYTES : VIOMMU_COUNT_DMA_READ_BYTES,
+		  slice.moved);
+	*ret_moved += slice.moved;
+	return status;
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "domain.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <linux/virtio_iommu.h>
+
+#include "ctx.h"
+#include "dma.h"
+#include "iommu.h"
+
+static struct domain **bucket_of(const struct domain_table *table, uint32_t id)
+{
+	/* Fibonacci hashing: drivers number their domains from anywhere, densely. */
+	return (struct domain **)&table->buckets[id * 2654435769u >> 22];
+}
+
+_Static_assert(DOMAIN_BUCKETS == 1u << (32 - 22), "the hash gives ten bits");
+
+struct domain *domain_find(const struct domain_table *table, uint32_t id)
+{
+	struct domain *domain = *bucket_of(table, id);
+
+	while (domain && domain->id != id)
+		domain = domain->next;
+	return domain;
+}
+
+static struct domain *domain_create(uint32_t id, bool bypass)
+{
+	struct domain *domain = calloc(1, sizeof(*domain));
+
+	if (!domain)
+		return NULL;
+	domain->id = id;
+	domain->bypass = bypass;
+	mapping_tree_init(&domain->mappings);
+	return domain;
+}
+
+static void domain_destroy(struct domain *domain)
+{
+	if (!domain)
+		return;
+	mapping_tree_deinit(&domain->mappings);
+	free(domain);
+}
+
+static void table_insert(struct domain_table *table, struct domain *domain)
+{
+	struct domain **bucket = bucket_of(table, domain->id);
+
+	domain->next = *bucket;
+	*bucket = domain;
+	table->nr_domains++;
+}
+
+static void table_remove(struct domain_table *table, struct domain *domain)
+{
+	struct domain **link = bucket_of(table, domain->id);
+
+	while (*link != domain)
+		link = &(*link)->next;
+	*link = domain->next;
+	table->nr_domains--;
+}
+
+/*
+ * Takes an endpoint out of its domain; dma_lock is held. Returns the domain if
+ * that was its last one: it is out of the table then, and to be destroyed once
+ * the lock is released.
+ */
+static struct domain *unlink_endpoint(struct iommu *iommu, struct endpoint *endpoint)
+{
+	struct domain *domain = endpoint->domain;
+	struct endpoint **link;
+
+	if (!domain)
+		return NULL;
+	for (link = &domain->endpoints; *link != endpoint; link = &(*link)->next_in_domain)
+		;
+	*link = endpoint->next_in_domain;
+	endpoint->next_in_domain = NULL;
+	endpoint->domain = NULL;
+	if (--domain->nr_endpoints)
+		return NULL;
+	table_remove(&iommu->domains, domain);
+	return domain;
+}
+
+static bool resv_conflict(const struct domain *domain, const struct endpoint *endpoint)
+{
+	for (size_t i = 0; i < endpoint->nr_resv; i++) {
+		if (mapping_first(&domain->mappings, endpoint->resv[i].start, endpoint->resv[i].end))
+			return true;
+	}
+	return false;
+}
+
+/* Whether a new domain fits, given that the endpoint's old one may go. */
+static bool has_room(const struct iommu *iommu, const struct endpoint *endpoint)
+{
+	uint32_t nr_domains = iommu->domains.nr_domains;
+
+	if (endpoint->domain && endpoint->domain->nr_endpoints == 1)
+		nr_domains--;
+	return nr_domains < iommu->max_domains;
+}
+
+int domain_attach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id, bool bypass)
+{
+	struct domain *domain = domain_find(&iommu->domains, id), *old, *created = NULL;
+
+	if (domain && domain->bypass != bypass)
+		return -EINVAL;
+	if (domain && domain == endpoint->domain)
+		return 0;
+	/* The policy for endpoints with different properties in one domain. */
+	if (domain && resv_conflict(domain, endpoint))
+		return -EOPNOTSUPP;
+	if (!domain) {
+		if (!has_room(iommu, endpoint))
+			return -ENOMEM;
+		created = domain_create(id, bypass);
+		if (!created)
+			return -ENOMEM;
+		domain = created;
+	}
+
+	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	old = unlink_endpoint(iommu, endpoint);
+	if (created)
+		table_insert(&iommu->domains, created);
+	endpoint->domain = domain;
+	endpoint->next_in_domain = domain->endpoints;
+	domain->endpoints = endpoint;
+	domain->nr_endpoints++;
+	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	domain_destroy(old);
+	return 0;
+}
+
+int domain_detach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id)
+{
+	struct domain *old;
+
+	if (!endpoint->domain || endpoint->domain->id != id)
+		return -EINVAL;
+	if (mutant_on(&iommu->ctx->mutants, MUTANT_IGNORE_DETACH))
+		return 0;
+	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	old = unlink_endpoint(iommu, endpoint);
+	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	domain_destroy(old);
+	return 0;
+}
+
+void domain_detach_all(struct iommu *iommu)
+{
+	struct domain *gone = NULL;
+
+	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	for (struct endpoint *endpoint = iommu->endpoints; endpoint; endpoint = endpoint->next) {
+		struct domain *domain = unlink_endpoint(iommu, endpoint);
+
+		if (domain) {
+			domain->next = gone;
+			gone = domain;
+		}
+	}
+	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	while (gone) {
+		struct domain *next = gone->next;
+
+		domain_destroy(gone);
+		gone = next;
+	}
+}
+
+static int check_range(const struct iommu *iommu, const struct domain_map *map)
+{
+	uint64_t granule_mask = (iommu->page_size_mask & -iommu->page_size_mask) - 1;
+
+	/* "virt_end MUST be strictly greater than virt_start" */
+	if (map->end <= map->start)
+		return -EINVAL;
+	if ((map->start | map->phys | (map->end + 1)) & granule_mask)
+		return -ERANGE;
+	if (map->phys + (map->end - map->start) < map->phys)
+		return -ERANGE;
+	/* Without the feature the driver cannot know of a range, and the whole space maps. */
+	if (virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_INPUT_RANGE) &&
+	    (map->start < iommu->input_start || map->end > iommu->input_end))
+		return -ERANGE;
+	return 0;
+}
+
+static bool touches_reserved(const struct domain *domain, uint64_t start, uint64_t end)
+{
+	for (const struct endpoint *ep = domain->endpoints; ep; ep = ep->next_in_domain) {
+		for (size_t i = 0; i < ep->nr_resv; i++) {
+			if (start <= ep->resv[i].end && end >= ep->resv[i].start)
+				return true;
+		}
+	}
+	return false;
+}
+
+int domain_map(struct iommu *iommu, const struct domain_map *map)
+{
+	struct domain *domain = domain_find(&iommu->domains, map->domain);
+	struct mapping *mapping;
+	int r;
+
+	if (!domain)
+		return -ENOENT;
+	if (domain->bypass)
+		return -EINVAL;
+	r = check_range(iommu, map);
+	if (r < 0)
+		return r;
+	if (mapping_first(&domain->mappings, map->start, map->end) ||
+	    touches_reserved(domain, map->start, map->end))
+		return -EINVAL;
+	if (atomic_load(&domain->mappings.nr_mappings) >= iommu->max_mappings)
+		return -ENOMEM;
+	if (mutant_on(&iommu->ctx->mutants, MUTANT_ACCEPT_MAP_IGNORE))
+		return 0;
+	mapping = mapping_alloc(&domain->mappings);
+	if (!mapping)
+		return -ENOMEM;
+	mapping->start = map->start;
+	mapping->end = map->end;
+	mapping->phys = map->phys;
+	mapping->flags = map->flags;
+
+	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	mapping_insert(&domain->mappings, mapping);
+	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	return 0;
+}
+
+int domain_unmap(struct iommu *iommu, uint32_t id, uint64_t start, uint64_t end)
+{
+	struct domain *domain = domain_find(&iommu->domains, id);
+	const struct mapping *edge;
+	struct mapping *cut;
+
+	if (!domain)
+		return -ENOENT;
+	if (domain->bypass || end < start)
+		return -EINVAL;
+	/* Only the mappings at the two edges can be covered in part; then nothing goes. */
+	edge = mapping_find(&domain->mappings, start);
+	if (edge && (edge->start < start || edge->end > end))
+		return -ERANGE;
+	edge = mapping_find(&domain->mappings, end);
+	if (edge && (edge->start < start || edge->end > end))
+		return -ERANGE;
+	if (mutant_on(&iommu->ctx->mutants, MUTANT_IGNORE_UNMAP))
+		return 0;
+
+	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	cut = mapping_cut(&domain->mappings, start, end);
+	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	mapping_reclaim(&domain->mappings, cut);
+	return 0;
+}

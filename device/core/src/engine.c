@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "ctx.h"
+#include "iommu.h"
+#include "log.h"
+#include "vfio_user.h"
+
+/*
+ * Takes every transaction away from its worker. When this returns, no slice is
+ * in flight, and none of the old ones will run.
+ */
+static void revoke(struct engine *engine)
+{
+	for (unsigned i = 0; i < DMA_ENGINE_NR_SLOTS_VALUE; i++)
+		engine_pool_cancel(engine->ctx->pool, &engine->slots[i]);
+	pthread_rwlock_wrlock(&engine->ctx->dma_lock);
+	for (unsigned i = 0; i < DMA_ENGINE_NR_SLOTS_VALUE; i++)
+		atomic_fetch_add(&engine->slots[i].generation, 1);
+	pthread_rwlock_unlock(&engine->ctx->dma_lock);
+}
+
+/* Ends what revoke() took; engine->lock is held. */
+static void finish_all(struct engine *engine, enum dma_engine_status status)
+{
+	const struct engine_result result = { .status = status };
+
+	for (unsigned i = 0; i < DMA_ENGINE_NR_SLOTS_VALUE; i++) {
+		if (engine->slots[i].status == DMA_STATUS_BUSY)
+			engine_finish(&engine->slots[i], &result);
+	}
+}
+
+static void clear_slot(struct engine_slot *slot)
+{
+	memset(&slot->command, 0, sizeof(slot->command));
+	slot->status = DMA_STATUS_IDLE;
+	slot->fault_info = 0;
+	slot->fault_addr = 0;
+	slot->result = 0;
+	atomic_store(&slot->done, 0);
+}
+
+void engine_reset(struct engine *engine)
+{
+	revoke(engine);
+	pthread_mutex_lock(&engine->lock);
+	finish_all(engine, DMA_STATUS_ABORTED);
+	for (unsigned i = 0; i < DMA_ENGINE_NR_SLOTS_VALUE; i++)
+		clear_slot(&engine->slots[i]);
+	engine->completed = 0;
+	engine->scratch = 0;
+	engine->intx = false;
+	vfu_intx_deassert(engine->vfu);
+	pthread_mutex_unlock(&engine->lock);
+	/* Fresh zero pages, cheaper than clearing 4 MiB that nobody may have touched. */
+	if (madvise(engine->local, DMA_ENGINE_LOCAL_SIZE, MADV_DONTNEED) < 0)
+		memset(engine->local, 0, DMA_ENGINE_LOCAL_SIZE);
+}
+
+static void reset(void *opaque, enum viommu_reset_kind kind)
+{
+	(void)kind; /* all are alike to an engine */
+	engine_reset(opaque);
+}
+
+/* Bus mastering that goes off ends what is in flight; what comes later finds it off. */
+static void bus_master(void *opaque, bool on)
+{
+	struct engine *engine = opaque;
+
+	if (on)
+		return;
+	revoke(engine);
+	pthread_mutex_lock(&engine->lock);
+	finish_all(engine, DMA_STATUS_NO_BUS_MASTER);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+static void log_transaction(const struct engine_slot *slot, enum dma_engine_status status)
+{
+	const struct engine_command *command = &slot->command;
+	const struct endpoint *endpoint = &slot->engine->endpoint;
+	uint32_t opcode = command->command & 0xff;
+	uint64_t now = log_now_ns(), duration = now - command->start_ns;
+	struct viommu_log_record record = {
+		.time_ns = now,
+		.kind = VIOMMU_LOG_DMA,
+		.status = status,
+		.endpoint = endpoint->id,
+		.domain = UINT32_MAX,
+		.flags = opcode,
+		.start = command->iova,
+		.end = command->iova + (command->length ? command->length - 1 : 0),
+		.target = opcode == DMA_OP_COPY ? command->operand : 0,
+		.duration_ns = duration < UINT32_MAX ? duration : UINT32_MAX,
+		.source = endpoint->source,
+	};
+	struct log *log = slot->engine->ctx->log;
+
+	log_append(log, &record);
+	log_count(log, VIOMMU_COUNT_DMA_TRANSACTIONS, 1);
+	if (status != DMA_STATUS_OK)
+		log_count(log, VIOMMU_COUNT_DMA_ERRORS, 1);
+}
+
+void engine_interrupt(struct engine *engine, int vector)
+{
+	/* Here also INTx needs bus mastering: dma_engine.h says so. */
+	if (!vfu_bus_master(engine->vfu))
+		return;
+	if (vector == VFU_INTX)
+		engine->intx = true;
+	ctx_irq_raise(engine->ctx, engine->vfu, vector);
+}
+
+void engine_finish(struct engine_slot *slot, const struct engine_result *result)
+{
+	struct engine *engine = slot->engine;
+	uint32_t command = slot->command.command, vector = command >> 16;
+
+	log_transaction(slot, result->status);
+	atomic_fetch_add(&engine->endpoint.transactions, 1);
+	atomic_fetch_sub(&engine->endpoint.in_flight, 1);
+	slot->result = result->result;
+	if (result->status == DMA_STATUS_FAULT) {
+		slot->fault_addr = result->fault.addr;
+		slot->fault_info = result->fault.reason | (result->fault.is_write ? 0x100 : 0);
+	}
+	engine->completed++;
+	slot->status = result->status;
+	/* A reset is silent. */
+	if (result->status == DMA_STATUS_ABORTED)
+		return;
+	if ((command & DMA_COMMAND_IRQ_MASK) == DMA_COMMAND_IRQ_MSIX && vector < engine->nr_vectors)
+		engine_interrupt(engine, vector);
+	else if ((command & DMA_COMMAND_IRQ_MASK) == DMA_COMMAND_IRQ_INTX)
+		engine_interrupt(engine, VFU_INTX);
+}
+
+static int create_vfu(struct engine *engine, const struct viommu_endpoint_config *config)
+{
+	const struct vfu_config vfu_config = {
+		.socket_path = config->socket_path,
+		.name = engine->endpoint.name,
+		.source = engine->endpoint.source,
+		.endpoint = engine->endpoint.id,
+		.vendor_id = DMA_ENGINE_VENDOR_ID,
+		.device_id = DMA_ENGINE_DEVICE_ID,
+		.subsystem_vendor_id = DMA_ENGINE_VENDOR_ID,
+		.subsystem_id = DMA_ENGINE_DEVICE_ID,
+		.class_code = DMA_ENGINE_CLASS,
+		.revision = 1,
+		.bars[DMA_ENGINE_BAR_REGS] = { .size = DMA_ENGINE_REGS_SIZE, .is_64bit = true },
+		.bars[DMA_ENGINE_BAR_LOCAL] = {
+			.size = DMA_ENGINE_LOCAL_SIZE, .is_64bit = true, .prefetchable = true,
+		},
+		.bars[DMA_ENGINE_BAR_MSIX] = { .size = DMA_ENGINE_MSIX_SIZE, .is_64bit = true },
+		.intx = true,
+		.msix_bar = DMA_ENGINE_BAR_MSIX,
+		.nr_vectors = engine->nr_vectors,
+		.msix_table_offset = 0,
+		.msix_pba_offset = 0x800,
+		.ops = {
+			.bar_read = engine_bar_read,
+			.bar_write = engine_bar_write,
+			.reset = reset,
+			.bus_master = bus_master,
+		},
+		.opaque = engine,
+		.reactor = engine->ctx->reactor,
+		.log = engine->ctx->log,
+		.dma_lock = &engine->ctx->dma_lock,
+	};
+
+	return vfu_create(&vfu_config, &engine->vfu);
+}
+
+static int init(struct engine *engine, struct iommu *iommu, uint32_t source,
+		const struct viommu_endpoint_config *config)
+{
+	int r = endpoint_init(&engine->endpoint, engine->ctx, iommu, source, config);
+
+	if (r < 0)
+		return r;
+	engine->local = mmap(NULL, DMA_ENGINE_LOCAL_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (engine->local == MAP_FAILED) {
+		engine->local = NULL;
+		return -errno;
+	}
+	r = create_vfu(engine, config);
+	if (r < 0)
+		return r;
+	engine->endpoint.vfu = engine->vfu;
+	return iommu ? iommu_add_endpoint(iommu, &engine->endpoint) : 0;
+}
+
+int engine_create(struct viommu_ctx *ctx, struct iommu *iommu, uint32_t source,
+		  const struct viommu_endpoint_config *config, struct engine **ret)
+{
+	struct engine *engine;
+	int r;
+
+	if (config->nr_vectors > ENGINE_MAX_VECTORS)
+		return -EINVAL;
+	engine = calloc(1, sizeof(*engine));
+	if (!engine)
+		return -ENOMEM;
+	engine->ctx = ctx;
+	engine->nr_vectors = config->nr_vectors ?: ENGINE_DEFAULT_VECTORS;
+	pthread_mutex_init(&engine->lock, NULL);
+	for (unsigned i = 0; i < DMA_ENGINE_NR_SLOTS_VALUE; i++)
+		engine->slots[i].engine = engine;
+	r = init(engine, iommu, source, config);
+	if (r < 0) {
+		engine_destroy(engine);
+		return r;
+	}
+	*ret = engine;
+	return 0;
+}
+
+void engine_destroy(struct engine *engine)
+{
+	if (!engine)
+		return;
+	vfu_destroy(engine->vfu);
+	if (engine->local)
+		munmap(engine->local, DMA_ENGINE_LOCAL_SIZE);
+	endpoint_deinit(&engine->endpoint);
+	pthread_mutex_destroy(&engine->lock);
+	free(engine);
+}

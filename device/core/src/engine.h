@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * engine.h - the dma engine: an endpoint that does exactly the DMA it is told.
+ *
+ * engine.c      its life: creation, resets, bus mastering
+ * engine_regs.c registers and slots, on the reactor
+ * engine_run.c  one transaction, on a worker
+ * engine_pool.c the workers and their queue
+ *
+ * Registers in dma_engine.h.
+ */
+#ifndef ENGINE_H
+#define ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dma.h"
+#include "dma_engine.h"
+#include "viommu.h"
+
+#define ENGINE_DEFAULT_VECTORS 4
+#define ENGINE_MAX_VECTORS 32
+#define ENGINE_MAX_LENGTH (1ull << 30)
+
+struct engine;
+struct engine_pool;
+struct vfu;
+
+/* What a transaction was asked for: a slot's registers when COMMAND was written. */
+struct engine_command {
+	uint32_t command;
+	uint64_t iova;
+	uint64_t operand;
+	uint64_t length;
+	uint64_t start_ns;
+};
+
+struct engine_slot {
+	struct engine_command command;
+	uint32_t status; /* enum dma_engine_status */
+	uint32_t fault_info;
+	uint64_t fault_addr;
+	uint64_t result;
+	/*
+	 * Changes when the transaction is taken away from its worker, under dma_lock
+	 * as the writer: no slice of the old generation runs afterwards.
+	 */
+	_Atomic uint64_t generation;
+	/* Moved so far, counted by the worker inside the slice. */
+	_Atomic uint64_t done;
+	/*
+	 * A worker runs it. One that took an older transaction off the queue and comes
+	 * late finds either this or no BUSY.
+	 */
+	bool taken;
+	/* In the pool's queue: under the pool's lock. */
+	bool queued;
+	struct engine *engine;
+	struct engine_slot *next, *prev;
+};
+
+struct engine {
+	struct endpoint endpoint; /* first: what DMA sees of us */
+	struct viommu_ctx *ctx;
+	struct vfu *vfu;
+	unsigned nr_vectors;
+	uint8_t *local;
+	pthread_mutex_t lock; /* registers and slots; innermost but for the pool's */
+	uint64_t completed;
+	uint32_t scratch;
+	bool intx;
+	struct engine_slot slots[DMA_ENGINE_NR_SLOTS_VALUE];
+};
+
+/* What a transaction came to. */
+struct engine_result {
+	enum dma_engine_status status;
+	struct dma_fault fault; /* if the status is FAULT */
+	uint64_t result;
+};
+
+/* iommu may be NULL. The endpoint joins the IOMMU as the last thing that can fail. */
+int engine_create(struct viommu_ctx *ctx, struct iommu *iommu, uint32_t source,
+		  const struct viommu_endpoint_config *config, struct engine **ret);
+void engine_destroy(struct engine *engine); /* workers and reactor stopped */
+
+/* The reset that CONTROL asks for; the transport's resets end here, too. Reactor. */
+void engine_reset(struct engine *engine);
+
+/* Register accesses, with the signatures of vfu_ops. */
+void engine_bar_read(void *opaque, unsigned bar, uint64_t offset, void *buf, size_t count);
+void engine_bar_write(void *opaque, unsigned bar, uint64_t offset, const void *buf, size_t count);
+
+/*
+ * Ends the transaction of a BUSY slot: log, counters, registers, interrupt, in an
+ * order that lets whoever sees one find the ones before it. engine->lock is held.
+ */
+void engine_finish(struct engine_slot *slot, const struct engine_result *result);
+void engine_interrupt(struct engine *engine, int vector); /* engine->lock is held */
+
+/* Runs the transaction of a slot, on a worker; stop ends it early. */
+void engine_run(struct engine_slot *slot, const atomic_bool *stop, uint8_t *bounce);
+
+int engine_pool_create(unsigned nr_workers, struct engine_pool **ret);
+void engine_pool_destroy(struct engine_pool *pool); /* after engine_pool_stop() */
+int engine_pool_start(struct engine_pool *pool);
+/* Ends what is running at its next slice; returns when the workers have ended. */
+void engine_pool_stop(struct engine_pool *pool);
+/* Bounded by the number of slots: a slot is in the queue once, or not. */
+void engine_pool_submit(struct engine_pool *pool, struct engine_slot *slot);
+void engine_pool_cancel(struct engine_pool *pool, struct engine_slot *slot);
+
+/* CRC-32 as zlib's; start with 0. */
+struct crc32_table;
+int crc32_table_create(struct crc32_table **ret);
+void crc32_table_destroy(struct crc32_table *table);
+uint32_t crc32_update(const struct crc32_table *table, uint32_t crc, const void *buf, size_t len);
+const struct crc32_table *engine_pool_crc32(const struct engine_pool *pool);
+
+#endif /* ENGINE_H */

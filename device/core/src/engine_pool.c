@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The worker threads of a context, and the one queue they share. */
+#include "engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct worker {
+	struct engine_pool *pool;
+	pthread_t thread;
+	uint8_t bounce[DMA_SLICE];
+};
+
+struct engine_pool {
+	unsigned nr_workers;
+	unsigned nr_running;
+	struct worker *workers;
+	struct crc32_table *crc32;
+	atomic_bool stop;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct engine_slot *first, *last;
+};
+
+int engine_pool_create(unsigned nr_workers, struct engine_pool **ret)
+{
+	struct engine_pool *pool = calloc(1, sizeof(*pool));
+
+	if (!pool)
+		return -ENOMEM;
+	pool->nr_workers = nr_workers;
+	pool->workers = calloc(nr_workers, sizeof(*pool->workers));
+	if (!pool->workers || crc32_table_create(&pool->crc32) < 0) {
+		free(pool->workers);
+		free(pool);
+		return -ENOMEM;
+	}
+	pthread_mutex_init(&pool->lock, NULL);
+	pthread_cond_init(&pool->wake, NULL);
+	*ret = pool;
+	return 0;
+}
+
+void engine_pool_destroy(struct engine_pool *pool)
+{
+	if (!pool)
+		return;
+	crc32_table_destroy(pool->crc32);
+	pthread_cond_destroy(&pool->wake);
+	pthread_mutex_destroy(&pool->lock);
+	free(pool->workers);
+	free(pool);
+}
+
+const struct crc32_table *engine_pool_crc32(const struct engine_pool *pool)
+{
+	return pool->crc32;
+}
+
+static void dequeue(struct engine_pool *pool, struct engine_slot *slot)
+{
+	*(slot->prev ? &slot->prev->next : &pool->first) = slot->next;
+	*(slot->next ? &slot->next->prev : &pool->last) = slot->prev;
+	slot->next = NULL;
+	slot->prev = NULL;
+	slot->queued = false;
+}
+
+/* NULL when the pool ends. */
+static struct engine_slot *wait_for_slot(struct engine_pool *pool)
+{
+	struct engine_slot *slot;
+
+	pthread_mutex_lock(&pool->lock);
+	while (!pool->first && !atomic_load(&pool->stop))
+		pthread_cond_wait(&pool->wake, &pool->lock);
+	slot = atomic_load(&pool->stop) ? NULL : pool->first;
+	if (slot)
+		dequeue(pool, slot);
+	pthread_mutex_unlock(&pool->lock);
+	return slot;
+}
+
+static void *work(void *opaque)
+{
+	struct worker *worker = opaque;
+	struct engine_slot *slot;
+
+	while ((slot = wait_for_slot(worker->pool)))
+		engine_run(slot, &worker->pool->stop, worker->bounce);
+	return NULL;
+}
+
+int engine_pool_start(struct engine_pool *pool)
+{
+	for (; pool->nr_running < pool->nr_workers; pool->nr_running++) {
+		struct worker *worker = &pool->workers[pool->nr_running];
+		int r;
+
+		worker->pool = pool;
+		r = pthread_create(&worker->thread, NULL, work, worker);
+		if (r) {
+			engine_pool_stop(pool);
+			return -r;
+		}
+	}
+	return 0;
+}
+
+void engine_pool_stop(struct engine_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	atomic_store(&pool->stop, true);
+	pthread_cond_broadcast(&pool->wake);
+	pthread_mutex_unlock(&pool->lock);
+	while (pool->nr_running)
+		pthread_join(pool->workers[--pool->nr_running].thread, NULL);
+}
+
+void engine_pool_submit(struct engine_pool *pool, struct engine_slot *slot)
+{
+	pthread_mutex_lock(&pool->lock);
+	if (!slot->queued) {
+		slot->queued = true;
+		slot->next = NULL;
+		slot->prev = pool->last;
+		*(pool->last ? &pool->last->next : &pool->first) = slot;
+		pool->last = slot;
+		pthread_cond_signal(&pool->wake);
+	}
+	pthread_mutex_unlock(&pool->lock);
+}
+
+void engine_pool_cancel(struct engine_pool *pool, struct engine_slot *slot)
+{
+	pthread_mutex_lock(&pool->lock);
+	if (slot->queued)
+		dequeue(pool, slot);
+	pthread_mutex_unlock(&pool->lock);
+}

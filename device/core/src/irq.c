@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "irq.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "reactor.h"
+
+struct irqs {
+	struct reactor *reactor;
+	unsigned int nr_vectors;
+	bool has_intx;
+	pthread_mutex_t lock; /* guards all below */
+	int msix_fds[IRQ_MAX_VECTORS];
+	uint64_t pending; /* one bit per MSI-X vector */
+	bool msix_enabled;
+	int intx_fd;
+	int unmask_fd; /* KVM signals the end of an INTx by it; -1: SET_IRQS does */
+	bool intx_asserted, intx_masked, intx_disabled;
+};
+
+_Static_assert(IRQ_MAX_VECTORS <= 64, "the pending bits are one word");
+
+int irqs_create(struct reactor *reactor, unsigned int nr_vectors, bool intx, struct irqs **ret)
+{
+	struct irqs *irqs;
+
+	if (nr_vectors > IRQ_MAX_VECTORS)
+		return -EINVAL;
+	irqs = calloc(1, sizeof(*irqs));
+	if (!irqs)
+		return -ENOMEM;
+	irqs->reactor = reactor;
+	irqs->nr_vectors = nr_vectors;
+	irqs->has_intx = intx;
+	irqs->intx_fd = irqs->unmask_fd = -1;
+	for (size_t i = 0; i < IRQ_MAX_VECTORS; i++)
+		irqs->msix_fds[i] = -1;
+	pthread_mutex_init(&irqs->lock, NULL);
+	*ret = irqs;
+	return 0;
+}
+
+void irqs_destroy(struct irqs *irqs)
+{
+	if (!irqs)
+		return;
+	irqs_close_all(irqs);
+	pthread_mutex_destroy(&irqs->lock);
+	free(irqs);
+}
+
+uint32_t irqs_count(const struct irqs *irqs, uint32_t index)
+{
+	if (index == IRQ_INDEX_MSIX)
+		return irqs->nr_vectors;
+	return index == IRQ_INDEX_INTX && irqs->has_intx ? 1 : 0;
+}
+
+/*
+ * Anything else than an eventfd could block the writer for good (a full pipe),
+ * or be harmed by eight bytes of ours (a file).
+ */
+static bool is_eventfd(int fd)
+{
+	char path[32], target[32];
+	ssize_t len;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	len = readlink(path, target, sizeof(target));
+	return len == (ssize_t)strlen("anon_inode:[eventfd]") &&
+	       !memcmp(target, "anon_inode:[eventfd]", (size_t)len);
+}
+
+static bool prepare_eventfd(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return is_eventfd(fd) && flags >= 0 && !fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+static void signal_eventfd(int fd)
+{
+	uint64_t one = 1;
+
+	/* EAGAIN: the counter is full, so the client has an interrupt to see already. */
+	if (write(fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* --- INTx; all with the lock held --- */
+
+/* Level triggered and automasked: says so once, then waits for an unmask. */
+static void fire_intx(struct irqs *irqs)
+{
+	if (!irqs->intx_asserted || irqs->intx_masked || irqs->intx_disabled || irqs->intx_fd < 0)
+		return;
+	irqs->intx_masked = true;
+	signal_eventfd(irqs->intx_fd);
+}
+
+static void unmask_intx(struct irqs *irqs)
+{
+	irqs->intx_masked = false;
+	fire_intx(irqs);
+}
+
+static void handle_unmask_event(void *opaque, uint32_t events)
+{
+	struct irqs *irqs = opaque;
+	uint64_t count;
+
+	(void)events;
+	pthread_mutex_lock(&irqs->lock);
+	if (irqs->unmask_fd >= 0 && read(irqs->unmask_fd, &count, sizeof(count)) > 0)
+		unmask_intx(irqs);
+	pthread_mutex_unlock(&irqs->lock);
+}
+
+static void close_unmask_fd(struct irqs *irqs)
+{
+	if (irqs->unmask_fd >= 0)
+		reactor_remove(irqs->reactor, irqs->unmask_fd);
+	close_fd(&irqs->unmask_fd);
+}
+
+static int set_unmask_fd(struct irqs *irqs, const struct irq_request *request)
+{
+	int err;
+
+	close_unmask_fd(irqs);
+	if (!request->nr_fds)
+		return 0;
+	err = reactor_add(irqs->reactor, request->fds[0], EPOLLIN, handle_unmask_event, irqs);
+	if (err)
+		return err;
+	irqs->unmask_fd = request->fds[0];
+	request->fds[0] = -1;
+	return 0;
+}
+
+static int set_intx(struct irqs *irqs, const struct irq_request *request, uint32_t action)
+{
+	bool wanted = request->bools ? request->bools[0] : true;
+
+	if (request->flags & IRQ_DATA_EVENTFD) {
+		if (action == IRQ_ACTION_MASK)
+			return -EINVAL;
+		if (action == IRQ_ACTION_UNMASK)
+			return set_unmask_fd(irqs, request);
+		close_fd(&irqs->intx_fd);
+		irqs->intx_masked = false;
+		if (request->nr_fds) {
+			irqs->intx_fd = request->fds[0];
+			request->fds[0] = -1;
+			fire_intx(irqs);
+		}
+	} else if (wanted && action == IRQ_ACTION_MASK) {
+		irqs->intx_masked = true;
+	} else if (wanted && action == IRQ_ACTION_UNMASK) {
+		unmask_intx(irqs);
+	} else if (wanted && irqs->intx_fd >= 0) {
+		/* TRIGGER without an eventfd: a test of the client's own handler. */
+		signal_eventfd(irqs->intx_fd);
+	}
+	return 0;
+}
+
+/* --- MSI-X; all with the lock held --- */
+
+static void set_vector(struct irqs *irqs, uint32_t vector, int fd)
+{
+	close_fd(&irqs->msix_fds[vector]);
+	irqs->msix_fds[vector] = fd;
+	if (fd >= 0 && irqs->pending >> vector & 1) {
+		irqs->pending &= ~(UINT64_C(1) << vector);
+		signal_eventfd(fd);
+	}
+}
+
+static int set_msix(struct irqs *irqs, const struct irq_request *request, uint32_t action)
+{
+	/* Masking is done in the client, which owns the table. */
+	if (action != IRQ_ACTION_TRIGGER)
+		return -EINVAL;
+	for (uint32_t i = 0; i < request->count; i++) {
+		uint32_t vector = request->start + i;
+
+		if (request->flags & IRQ_DATA_EVENTFD) {
+			set_vector(irqs, vector, request->nr_fds ? request->fds[i] : -1);
+			if (request->nr_fds)
+				request->fds[i] = -1;
+		} else if ((!request->bools || request->bools[i]) && irqs->msix_fds[vector] >= 0) {
+			signal_eventfd(irqs->msix_fds[vector]);
+		}
+	}
+	return 0;
+}
+
+/* --- both --- */
+
+static void disable_index(struct irqs *irqs, uint32_t index)
+{
+	if (index == IRQ_INDEX_INTX) {
+		close_fd(&irqs->intx_fd);
+		close_unmask_fd(irqs);
+		irqs->intx_masked = false;
+		return;
+	}
+	for (uint32_t i = 0; i < irqs->nr_vectors; i++)
+		close_fd(&irqs->msix_fds[i]);
+	irqs->pending = 0;
+}
+
+static int check_request(const struct irqs *irqs, const struct irq_request *request)
+{
+	uint32_t count = irqs_count(irqs, request->index);
+	uint32_t data = request->flags & (IRQ_DATA_NONE | IRQ_DATA_BOOL | IRQ_DATA_EVENTFD);
+
+	if (data != IRQ_DATA_NONE && data != IRQ_DATA_BOOL && data != IRQ_DATA_EVENTFD)
+		return -EINVAL;
+	if (request->index > IRQ_INDEX_MSIX || request->start > count ||
+	    request->count > count - request->start)
+		return -EINVAL;
+	if (data != IRQ_DATA_EVENTFD)
+		return request->nr_fds ? -EINVAL : 0;
+	if (request->nr_fds && request->nr_fds != request->count)
+		return -EINVAL;
+	for (size_t i = 0; i < request->nr_fds; i++)
+		if (!prepare_eventfd(request->fds[i]))
+			return -EBADF;
+	return 0;
+}
+
+int irqs_set(struct irqs *irqs, const struct irq_request *request)
+{
+	uint32_t action = request->flags & ~(IRQ_DATA_NONE | IRQ_DATA_BOOL | IRQ_DATA_EVENTFD);
+	int err = check_request(irqs, request);
+
+	if (err)
+		return err;
+	if (action != IRQ_ACTION_MASK && action != IRQ_ACTION_UNMASK &&
+	    action != IRQ_ACTION_TRIGGER)
+		return -EINVAL;
+	pthread_mutex_lock(&irqs->lock);
+	if (!request->count) {
+		/* Only the disabling of a whole index has nothing to count. */
+		if (action == IRQ_ACTION_TRIGGER && request->flags & IRQ_DATA_NONE &&
+		    !request->start)
+			disable_index(irqs, request->index);
+		else
+			err = -EINVAL;
+	} else if (request->index == IRQ_INDEX_INTX) {
+		err = set_intx(irqs, request, action);
+	} else {
+		err = set_msix(irqs, request, action);
+	}
+	pthread_mutex_unlock(&irqs->lock);
+	return err;
+}
+
+void irqs_reset(struct irqs *irqs)
+{
+	pthread_mutex_lock(&irqs->lock);
+	irqs->pending = 0;
+	irqs->msix_enabled = false;
+	irqs->intx_asserted = irqs->intx_masked = irqs->intx_disabled = false;
+	pthread_mutex_unlock(&irqs->lock);
+}
+
+void irqs_close_all(struct irqs *irqs)
+{
+	irqs_reset(irqs);
+	pthread_mutex_lock(&irqs->lock);
+	disable_index(irqs, IRQ_INDEX_INTX);
+	disable_index(irqs, IRQ_INDEX_MSIX);
+	pthread_mutex_unlock(&irqs->lock);
+}
+
+int irqs_raise_msix(struct irqs *irqs, unsigned int vector)
+{
+	int err = 0;
+
+	if (vector >= irqs->nr_vectors)
+		return -EINVAL;
+	pthread_mutex_lock(&irqs->lock);
+	if (irqs->msix_fds[vector] >= 0) {
+		signal_eventfd(irqs->msix_fds[vector]);
+	} else {
+		/* Masked, if MSI-X is in use at all: the client sends the eventfd at unmask. */
+		if (irqs->msix_enabled)
+			irqs->pending |= UINT64_C(1) << vector;
+		err = -ENOENT;
+	}
+	pthread_mutex_unlock(&irqs->lock);
+	return err;
+}
+
+int irqs_raise_intx(struct irqs *irqs)
+{
+	int err;
+
+	if (!irqs->has_intx)
+		return -EINVAL;
+	pthread_mutex_lock(&irqs->lock);
+	irqs->intx_asserted = true;
+	fire_intx(irqs);
+	err = irqs->intx_fd < 0 ? -ENOENT : 0;
+	pthread_mutex_unlock(&irqs->lock);
+	return err;
+}
+
+void irqs_deassert_intx(struct irqs *irqs)
+{
+	pthread_mutex_lock(&irqs->lock);
+	irqs->intx_asserted = false;
+	pthread_mutex_unlock(&irqs->lock);
+}
+
+bool irqs_intx_asserted(struct irqs *irqs)
+{
+	bool asserted;
+
+	pthread_mutex_lock(&irqs->lock);
+	asserted = irqs->intx_asserted;
+	pthread_mutex_unlock(&irqs->lock);
+	return asserted;
+}
+
+void irqs_disable_intx(struct irqs *irqs, bool disabled)
+{
+	pthread_mutex_lock(&irqs->lock);
+	irqs->intx_disabled = disabled;
+	fire_intx(irqs);
+	pthread_mutex_unlock(&irqs->lock);
+}
+
+void irqs_enable_msix(struct irqs *irqs, bool enabled)
+{
+	pthread_mutex_lock(&irqs->lock);
+	irqs->msix_enabled = enabled;
+	if (!enabled)
+		irqs->pending = 0;
+	pthread_mutex_unlock(&irqs->lock);
+}
+
+void irqs_read_pba(struct irqs *irqs, size_t offset, uint8_t *buf, size_t len)
+{
+	uint64_t pending;
+
+	pthread_mutex_lock(&irqs->lock);
+	pending = irqs->pending;
+	pthread_mutex_unlock(&irqs->lock);
+	for (size_t i = 0; i < len; i++)
+		buf[i] = offset + i < sizeof(pending) ? (uint8_t)(pending >> 8 * (offset + i)) : 0;
+}

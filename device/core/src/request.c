@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "request.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include <linux/virtio_iommu.h>
+
+#include "ctx.h"
+#include "dma.h"
+#include "iommu.h"
+#include "log.h"
+#include "virtqueue.h"
+
+#define MAX_READABLE 72 /* PROBE is the longest request */
+#define TAIL_SIZE sizeof(struct virtio_iommu_req_tail)
+/* Buffers this much longer than needed are zeroed up to the tail; longer ones are malformed. */
+#define MAX_EXCESS 65536
+#define NR_TYPES (VIRTIO_IOMMU_T_PROBE + 1)
+
+_Static_assert(offsetof(struct virtio_iommu_req_probe, properties) == MAX_READABLE,
+	       "nothing readable may be longer");
+
+/* A request, copied once from guest memory and taken apart. */
+struct request {
+	uint64_t taken_ns;
+	uint64_t writable; /* bytes, tail included */
+	union {
+		struct virtio_iommu_req_head head;
+		struct virtio_iommu_req_attach attach;
+		struct virtio_iommu_req_detach detach;
+		struct virtio_iommu_req_map map;
+		struct virtio_iommu_req_unmap unmap;
+		struct virtio_iommu_req_probe probe;
+		uint8_t bytes[MAX_READABLE];
+	};
+	struct viommu_log_record record;
+};
+
+static bool type_known(const struct iommu *iommu, uint8_t type)
+{
+	switch (type) {
+	case VIRTIO_IOMMU_T_ATTACH:
+	case VIRTIO_IOMMU_T_DETACH:
+		return true;
+	case VIRTIO_IOMMU_T_MAP:
+	case VIRTIO_IOMMU_T_UNMAP:
+		return iommu->features >> VIRTIO_IOMMU_F_MAP_UNMAP & 1;
+	case VIRTIO_IOMMU_T_PROBE:
+		return iommu->features >> VIRTIO_IOMMU_F_PROBE & 1;
+	default:
+		return false;
+	}
+}
+
+/* The bytes that the driver must have made readable, for a known type. */
+static size_t readable_size(uint8_t type)
+{
+	static const uint8_t sizes[NR_TYPES] = {
+		[VIRTIO_IOMMU_T_ATTACH] = offsetof(struct virtio_iommu_req_attach, tail),
+		[VIRTIO_IOMMU_T_DETACH] = offsetof(struct virtio_iommu_req_detach, tail),
+		[VIRTIO_IOMMU_T_MAP] = offsetof(struct virtio_iommu_req_map, tail),
+		[VIRTIO_IOMMU_T_UNMAP] = offsetof(struct virtio_iommu_req_unmap, tail),
+		[VIRTIO_IOMMU_T_PROBE] = offsetof(struct virtio_iommu_req_probe, properties),
+	};
+
+	return sizes[type];
+}
+
+static bool all_zero(const uint8_t *bytes, size_t len)
+{
+	while (len)
+		if (bytes[--len])
+			return false;
+	return true;
+}
+
+static int handle_attach(struct iommu *iommu, struct request *request)
+{
+	const struct virtio_iommu_req_attach *attach = &request->attach;
+	struct viommu_log_record *record = &request->record;
+	struct endpoint *endpoint;
+	uint32_t known = 0;
+
+	record->domain = le32toh(attach->domain);
+	record->endpoint = le32toh(attach->endpoint);
+	record->flags = le32toh(attach->flags);
+	if (virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_BYPASS_CONFIG))
+		known = VIRTIO_IOMMU_ATTACH_F_BYPASS;
+	if (record->flags & ~known || !all_zero(attach->reserved, sizeof(attach->reserved)))
+		return -EINVAL;
+	if (virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_DOMAIN_RANGE) &&
+	    (record->domain < iommu->domain_start || record->domain > iommu->domain_end))
+		return -ERANGE;
+	endpoint = iommu_find_endpoint(iommu, record->endpoint);
+	if (!endpoint)
+		return -ENOENT;
+	return domain_attach(iommu, endpoint, record->domain,
+			     record->flags & VIRTIO_IOMMU_ATTACH_F_BYPASS);
+}
+
+static int handle_detach(struct iommu *iommu, struct request *request)
+{
+	struct viommu_log_record *record = &request->record;
+	struct endpoint *endpoint;
+
+	record->domain = le32toh(request->detach.domain);
+	record->endpoint = le32toh(request->detach.endpoint);
+	endpoint = iommu_find_endpoint(iommu, record->endpoint);
+	return endpoint ? domain_detach(iommu, endpoint, record->domain) : -ENOENT;
+}
+
+static int handle_map(struct iommu *iommu, struct request *request)
+{
+	struct viommu_log_record *record = &request->record;
+	uint32_t known = VIRTIO_IOMMU_MAP_F_READ | VIRTIO_IOMMU_MAP_F_WRITE;
+	struct domain_map map = {
+		.domain = le32toh(request->map.domain),
+		.flags = le32toh(request->map.flags),
+		.start = le64toh(request->map.virt_start),
+		.end = le64toh(request->map.virt_end),
+		.phys = le64toh(request->map.phys_start),
+	};
+
+	record->domain = map.domain;
+	record->flags = map.flags;
+	record->start = map.start;
+	record->end = map.end;
+	record->target = map.phys;
+	if (virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_MMIO))
+		known |= VIRTIO_IOMMU_MAP_F_MMIO;
+	if (map.flags & ~known)
+		return -EINVAL;
+	return domain_map(iommu, &map);
+}
+
+static int handle_unmap(struct iommu *iommu, struct request *request)
+{
+	const struct virtio_iommu_req_unmap *unmap = &request->unmap;
+	struct viommu_log_record *record = &request->record;
+
+	record->domain = le32toh(unmap->domain);
+	record->start = le64toh(unmap->virt_start);
+	record->end = le64toh(unmap->virt_end);
+	/* The specification leaves the choice: refused, and nothing is unmapped. */
+	if (!all_zero(unmap->reserved, sizeof(unmap->reserved)))
+		return -EINVAL;
+	return domain_unmap(iommu, record->domain, record->start, record->end);
+}
+
+static int write_zeroes(const struct virtqueue *vq, const struct virtqueue_chain *chain, uint64_t offset,
+			uint64_t end)
+{
+	static const uint8_t zeroes[256];
+	int r = 0;
+
+	for (; r == 0 && offset < end; offset += sizeof(zeroes)) {
+		uint64_t left = end - offset;
+
+		r = virtqueue_write(vq, chain, offset, zeroes,
+				    left < sizeof(zeroes) ? left : sizeof(zeroes));
+	}
+	return r;
+}
+
+static int write_properties(const struct virtqueue *vq, const struct virtqueue_chain *chain,
+			    const struct endpoint *endpoint)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < endpoint->nr_resv; i++) {
+		const struct viommu_resv_mem *resv = &endpoint->resv[i];
+		struct virtio_iommu_probe_resv_mem property = {
+			.head.type = htole16(VIRTIO_IOMMU_PROBE_T_RESV_MEM),
+			.head.length = htole16(sizeof(property) - sizeof(property.head)),
+			.subtype = resv->subtype == VIOMMU_RESV_MSI ?
+					   VIRTIO_IOMMU_RESV_MEM_T_MSI :
+					   VIRTIO_IOMMU_RESV_MEM_T_RESERVED,
+			.start = htole64(resv->start),
+			.end = htole64(resv->end),
+		};
+
+		r = virtqueue_write(vq, chain, i * sizeof(property), &property, sizeof(property));
+	}
+	return r;
+}
+
+static int handle_probe(struct iommu *iommu, struct request *request, const struct virtqueue_chain *chain)
+{
+	const struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
+	struct endpoint *endpoint;
+
+	request->record.endpoint = le32toh(request->probe.endpoint);
+	/* "SHOULD NOT write any property, and SHOULD set the request status to INVAL" */
+	if (request->writable - TAIL_SIZE < iommu->probe_size)
+		return -EINVAL;
+	if (write_zeroes(vq, chain, 0, request->writable - TAIL_SIZE) < 0)
+		return -EIO;
+	endpoint = iommu_find_endpoint(iommu, request->record.endpoint);
+	if (!endpoint)
+		return -ENOENT;
+	return write_properties(vq, chain, endpoint);
+}
+
+static int execute(struct iommu *iommu, struct request *request, const struct virtqueue_chain *chain)
+{
+	const struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
+
+	/* The used length covers everything up to the tail, so that much is written. */
+	if (request->head.type != VIRTIO_IOMMU_T_PROBE &&
+	    write_zeroes(vq, chain, 0, request->writable - TAIL_SIZE) < 0)
+		return -EIO;
+	switch (request->head.type) {
+	case VIRTIO_IOMMU_T_ATTACH:
+		return handle_attach(iommu, request);
+	case VIRTIO_IOMMU_T_DETACH:
+		return handle_detach(iommu, request);
+	case VIRTIO_IOMMU_T_MAP:
+		return handle_map(iommu, request);
+	case VIRTIO_IOMMU_T_UNMAP:
+		return handle_unmap(iommu, request);
+	default:
+		return handle_probe(iommu, request, chain);
+	}
+}
+
+/* The one place where an errno becomes a status that the guest sees. */
+static uint8_t request_status(int r)
+{
+	switch (-r) {
+	case 0:
+		return VIRTIO_IOMMU_S_OK;
+	case EINVAL:
+		return VIRTIO_IOMMU_S_INVAL;
+	case ERANGE:
+		return VIRTIO_IOMMU_S_RANGE;
+	case ENOENT:
+		return VIRTIO_IOMMU_S_NOENT;
+	case ENOMEM:
+		return VIRTIO_IOMMU_S_NOMEM;
+	case EOPNOTSUPP:
+		return VIRTIO_IOMMU_S_UNSUPP;
+	default:
+		return VIRTIO_IOMMU_S_DEVERR;
+	}
+}
+
+/*
+ * Copies and checks a request. False if it cannot be answered at all: it goes
+ * back with used length 0 and nothing written.
+ */
+static bool parse(struct iommu *iommu, struct request *request, const struct virtqueue_chain *chain)
+{
+	const struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
+	size_t len = chain->readable < MAX_READABLE ? chain->readable : MAX_READABLE;
+	struct viommu_log_record *record = &request->record;
+
+	record->kind = VIOMMU_LOG_MALFORMED_REQUEST;
+	record->start = chain->readable;
+	record->end = chain->writable;
+	if (len < sizeof(request->head) || virtqueue_read(vq, chain, request->bytes, len) < 0)
+		return false;
+	if (!type_known(iommu, request->head.type)) {
+		record->kind = VIOMMU_LOG_UNKNOWN_REQUEST;
+		record->flags = request->head.type;
+		return false;
+	}
+	request->writable = chain->writable;
+	if (len < readable_size(request->head.type) || chain->writable < TAIL_SIZE ||
+	    chain->writable - TAIL_SIZE > (uint64_t)iommu->probe_size + MAX_EXCESS ||
+	    virtqueue_check_writable(vq, chain, 0, chain->writable) < 0)
+		return false;
+	record->kind = request->head.type;
+	record->start = 0;
+	record->end = 0;
+	return true;
+}
+
+/* Returns the used length. */
+static uint32_t answer(struct iommu *iommu, struct request *request, const struct virtqueue_chain *chain)
+{
+	const struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
+	struct virtio_iommu_req_tail tail = { 0 };
+
+	if (!parse(iommu, request, chain))
+		return 0;
+	tail.status = request_status(execute(iommu, request, chain));
+	request->record.status = tail.status;
+	/* Cannot fail: parse() looked, and nobody but this thread changes the memory map. */
+	if (virtqueue_write(vq, chain, request->writable - TAIL_SIZE, &tail, TAIL_SIZE) < 0)
+		return 0;
+	return request->writable - mutant_on(&iommu->ctx->mutants, MUTANT_SHORT_USED_LEN);
+}
+
+static void account(struct iommu *iommu, struct request *request)
+{
+	static const enum viommu_counter counters[] = {
+		[VIOMMU_LOG_ATTACH] = VIOMMU_COUNT_ATTACH,
+		[VIOMMU_LOG_DETACH] = VIOMMU_COUNT_DETACH,
+		[VIOMMU_LOG_MAP] = VIOMMU_COUNT_MAP,
+		[VIOMMU_LOG_UNMAP] = VIOMMU_COUNT_UNMAP,
+		[VIOMMU_LOG_PROBE] = VIOMMU_COUNT_PROBE,
+		[VIOMMU_LOG_UNKNOWN_REQUEST] = VIOMMU_COUNT_UNKNOWN,
+		[VIOMMU_LOG_MALFORMED_REQUEST] = VIOMMU_COUNT_MALFORMED,
+	};
+	struct viommu_log_record *record = &request->record;
+	struct log *log = iommu->ctx->log;
+	uint64_t duration;
+
+	record->time_ns = log_now_ns();
+	duration = record->time_ns - request->taken_ns;
+	record->duration_ns = duration < UINT32_MAX ? duration : UINT32_MAX;
+	log_append(log, record);
+	log_count(log, counters[record->kind], 1);
+	log_count_max(log, VIOMMU_COUNT_REQUEST_MAX_NS, duration);
+	if (record->status != VIRTIO_IOMMU_S_OK)
+		log_count(log, VIOMMU_COUNT_REQUEST_ERRORS, 1);
+}
+
+/* Negative if the queue is broken. */
+static int handle_one(struct iommu *iommu, struct virtqueue *vq)
+{
+	struct virtqueue_chain chain;
+	struct request request = {
+		.taken_ns = log_now_ns(),
+		.record = {
+			.endpoint = UINT32_MAX,
+			.domain = UINT32_MAX,
+			.source = iommu->source,
+		},
+	};
+	int r;
+
+	r = virtqueue_pop(vq, &chain);
+	if (r < 0)
+		return r;
+	r = virtqueue_push(vq, chain.head, answer(iommu, &request, &chain));
+	/* Before the publish: who sees the answer finds the record in the log. */
+	account(iommu, &request);
+	return r;
+}
+
+void request_queue_run(struct iommu *iommu)
+{
+	struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
+	int nr = virtqueue_poll(vq), r = nr;
+
+	/* What is added meanwhile has a notification of its own. */
+	for (; nr > 0 && r >= 0; nr--)
+		r = handle_one(iommu, vq);
+	virtio_pci_flush(&iommu->vdev, IOMMU_QUEUE_REQUEST);
+	if (r < 0)
+		virtio_pci_needs_reset(&iommu->vdev);
+}

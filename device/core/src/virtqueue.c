@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "virtqueue.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include <linux/virtio_ring.h>
+
+#include "memory.h"
+
+#define NO_VECTOR 0xffff
+
+/* What to do with each piece of guest memory that a range consists of. */
+enum piece_op { PIECE_READ, PIECE_WRITE, PIECE_CHECK_WRITABLE };
+
+/* A range of guest memory may lie in several host ranges. */
+static int access_memory(const struct memory *memory, uint64_t addr, void *buf, size_t len, enum piece_op op)
+{
+	unsigned prot = op == PIECE_READ ? MEMORY_READ : MEMORY_WRITE;
+	uint8_t *bytes = buf;
+
+	while (len) {
+		size_t run = len;
+		void *host = memory_lookup(memory, addr, &run, prot);
+
+		if (!host)
+			return -EFAULT;
+		if (op == PIECE_READ)
+			memcpy(bytes, host, run);
+		else if (op == PIECE_WRITE)
+			memcpy(host, bytes, run);
+		if (bytes)
+			bytes += run;
+		addr += run;
+		len -= run;
+	}
+	return 0;
+}
+
+/*
+ * An index or flags field, accessed as one unit while the driver does the same.
+ * A hostile client may have mapped its memory at an odd offset: then no ring can
+ * work in it.
+ */
+static uint16_t *ring_field(const struct virtqueue *vq, uint64_t addr, unsigned prot)
+{
+	size_t len = sizeof(uint16_t);
+	void *host = memory_lookup(vq->memory, addr, &len, prot);
+
+	if (!host || len != sizeof(uint16_t) || (uintptr_t)host % sizeof(uint16_t))
+		return NULL;
+	return host;
+}
+
+void virtqueue_reset(struct virtqueue *vq)
+{
+	const struct memory *memory = vq->memory;
+
+	memset(vq, 0, sizeof(*vq));
+	vq->memory = memory;
+	vq->size = VIRTQUEUE_MAX_SIZE;
+	vq->vector = NO_VECTOR;
+}
+
+int virtqueue_enable(struct virtqueue *vq)
+{
+	if (vq->desc % VRING_DESC_ALIGN_SIZE || vq->driver % VRING_AVAIL_ALIGN_SIZE ||
+	    vq->device % VRING_USED_ALIGN_SIZE)
+		return -EINVAL;
+	vq->enabled = true;
+	return 0;
+}
+
+int virtqueue_poll(struct virtqueue *vq)
+{
+	uint64_t addr = vq->driver + offsetof(struct vring_avail, idx);
+	uint16_t *idx = ring_field(vq, addr, MEMORY_READ);
+	uint16_t nr;
+
+	if (!idx)
+		return -EFAULT;
+	/* Acquire: the ring entries and descriptors were written before the index. */
+	nr = le16toh(__atomic_load_n(idx, __ATOMIC_ACQUIRE)) - vq->next_avail;
+	return nr <= vq->size ? nr : -EINVAL;
+}
+
+static int add_segment(struct virtqueue_chain *chain, const struct vring_desc *desc)
+{
+	bool is_write = desc->flags & VRING_DESC_F_WRITE;
+
+	if (chain->nr_segments == VIRTQUEUE_MAX_SIZE)
+		return -EINVAL;
+	/* "The driver MUST place any device-writable descriptor elements after any device-readable" */
+	if (!is_write && chain->nr_segments > chain->nr_readable)
+		return -EINVAL;
+	if (desc->len && desc->addr + desc->len - 1 < desc->addr)
+		return -EINVAL;
+	chain->segments[chain->nr_segments++] = (struct virtqueue_segment){ desc->addr, desc->len };
+	if (is_write) {
+		chain->writable += desc->len;
+	} else {
+		chain->nr_readable++;
+		chain->readable += desc->len;
+	}
+	return 0;
+}
+
+static int read_desc(const struct virtqueue *vq, uint64_t table, unsigned i, struct vring_desc *desc)
+{
+	int r = access_memory(vq->memory, table + i * sizeof(*desc), desc, sizeof(*desc), PIECE_READ);
+
+	if (r < 0)
+		return r;
+	desc->addr = le64toh(desc->addr);
+	desc->len = le32toh(desc->len);
+	desc->flags = le16toh(desc->flags);
+	desc->next = le16toh(desc->next);
+	return 0;
+}
+
+/*
+ * Follows a chain through a table of nr descriptors. A chain that visits more
+ * descriptors than the table has is a loop. The one indirect descriptor it may
+ * end with is left in *indirect, with length 0 if there is none.
+ */
+static int walk_table(const struct virtqueue *vq, uint64_t table, unsigned nr, unsigned first,
+		      struct virtqueue_chain *chain, struct vring_desc *indirect)
+{
+	struct vring_desc desc = { .next = first, .flags = VRING_DESC_F_NEXT };
+
+	indirect->len = 0;
+	for (unsigned visited = 0; desc.flags & VRING_DESC_F_NEXT; visited++) {
+		int r;
+
+		if (visited == nr || desc.next >= nr)
+			return -EINVAL;
+		r = read_desc(vq, table, desc.next, &desc);
+		if (r < 0)
+			return r;
+		if (desc.flags & VRING_DESC_F_INDIRECT) {
+			*indirect = desc;
+			return desc.flags & VRING_DESC_F_NEXT || !desc.len ? -EINVAL : 0;
+		}
+		r = add_segment(chain, &desc);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int walk_chain(const struct virtqueue *vq, struct virtqueue_chain *chain)
+{
+	struct vring_desc indirect, nested;
+	unsigned nr;
+	int r;
+
+	r = walk_table(vq, vq->desc, vq->size, chain->head, chain, &indirect);
+	if (r < 0 || !indirect.len)
+		return r;
+	nr = indirect.len / sizeof(struct vring_desc);
+	if (indirect.len % sizeof(struct vring_desc) || nr > VIRTQUEUE_MAX_SIZE)
+		return -EINVAL;
+	r = walk_table(vq, indirect.addr, nr, 0, chain, &nested);
+	return r < 0 || !nested.len ? r : -EINVAL;
+}
+
+int virtqueue_pop(struct virtqueue *vq, struct virtqueue_chain *chain)
+{
+	uint64_t addr = vq->driver + offsetof(struct vring_avail, ring);
+	uint16_t head;
+	int r;
+
+	addr += (vq->next_avail & (vq->size - 1)) * sizeof(head);
+	r = access_memory(vq->memory, addr, &head, sizeof(head), PIECE_READ);
+	if (r < 0)
+		return r;
+	head = le16toh(head);
+	if (head >= vq->size)
+		return -EINVAL;
+	vq->next_avail++;
+
+	chain->head = head;
+	chain->malformed = false;
+	chain->nr_readable = 0;
+	chain->nr_segments = 0;
+	chain->readable = 0;
+	chain->writable = 0;
+	if (walk_chain(vq, chain) < 0) {
+		chain->malformed = true;
+		chain->nr_readable = 0;
+		chain->nr_segments = 0;
+		chain->readable = 0;
+		chain->writable = 0;
+	}
+	return 0;
+}
+
+int virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t len)
+{
+	struct vring_used_elem elem = { htole32(head), htole32(len) };
+	uint64_t addr = vq->device + offsetof(struct vring_used, ring);
+	int r;
+
+	addr += (vq->next_used & (vq->size - 1)) * sizeof(elem);
+	r = access_memory(vq->memory, addr, &elem, sizeof(elem), PIECE_WRITE);
+	if (r < 0)
+		return r;
+	vq->next_used++;
+	return 0;
+}
+
+int virtqueue_publish(struct virtqueue *vq, bool *ret)
+{
+	uint16_t *idx, *flags;
+
+	if (vq->published == vq->next_used) {
+		*ret = false;
+		return 0;
+	}
+	idx = ring_field(vq, vq->device + offsetof(struct vring_used, idx), MEMORY_WRITE);
+	flags = ring_field(vq, vq->driver + offsetof(struct vring_avail, flags), MEMORY_READ);
+	if (!idx || !flags)
+		return -EFAULT;
+	/*
+	 * The flag must be read after the index is visible, or a driver that
+	 * enables interrupts and looks at the index in between sees neither.
+	 * An exchange, not a fence: thread sanitizers do not know fences.
+	 */
+	__atomic_exchange_n(idx, htole16(vq->next_used), __ATOMIC_SEQ_CST);
+	vq->published = vq->next_used;
+	*ret = !(le16toh(__atomic_load_n(flags, __ATOMIC_SEQ_CST)) & VRING_AVAIL_F_NO_INTERRUPT);
+	return 0;
+}
+
+/* Applies op to len bytes at offset of the segments [first, last). */
+static int access_segments(const struct virtqueue *vq, const struct virtqueue_segment *segment,
+			   const struct virtqueue_segment *last, uint64_t offset, void *buf,
+			   size_t len, enum piece_op op)
+{
+	uint8_t *bytes = buf;
+
+	for (; len && segment < last; segment++) {
+		size_t run;
+		int r;
+
+		if (offset >= segment->len) {
+			offset -= segment->len;
+			continue;
+		}
+		run = segment->len - offset;
+		if (run > len)
+			run = len;
+		r = access_memory(vq->memory, segment->addr + offset, bytes, run, op);
+		if (r < 0)
+			return r;
+		if (bytes)
+			bytes += run;
+		len -= run;
+		offset = 0;
+	}
+	return len ? -EFAULT : 0;
+}
+
+int virtqueue_read(const struct virtqueue *vq, const struct virtqueue_chain *chain, void *buf, size_t len)
+{
+	return access_segments(vq, chain->segments, chain->segments + chain->nr_readable, 0, buf,
+			       len, PIECE_READ);
+}
+
+int virtqueue_write(const struct virtqueue *vq, const struct virtqueue_chain *chain, uint64_t offset,
+		    const void *buf, size_t len)
+{
+	/* PIECE_WRITE only reads from buf. */
+	return access_segments(vq, chain->segments + chain->nr_readable,
+			       chain->segments + chain->nr_segments, offset, (void *)buf, len,
+			       PIECE_WRITE);
+}
+
+int virtqueue_check_writable(const struct virtqueue *vq, const struct virtqueue_chain *chain,
+			     uint64_t offset, size_t len)
+{
+	return access_segments(vq, chain->segments + chain->nr_readable,
+			       chain->segments + chain->nr_segments, offset, NULL, len,
+			       PIECE_CHECK_WRITABLE);
+}

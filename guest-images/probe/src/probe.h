@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * probe.h - the state of the process and the tables of commands.
+ *
+ * All that a command opens belongs to struct probe, so that end of input closes
+ * it, and a dead orchestrator leaves no mapping or interrupt behind.
+ */
+#ifndef PROBE_PROBE_H
+#define PROBE_PROBE_H
+
+#include "buffer.h"
+#include "command.h"
+#include "engine.h"
+#include "vfio.h"
+
+#define PROBE_VERSION 1
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "register and memory layouts are little-endian"
+#endif
+
+struct probe {
+	struct buffer *buffers;
+	struct vfio vfio;
+	struct engine engine;
+	int kmsg; /* file descriptor: its position is what dmesg remembers; -1: not open */
+};
+
+extern const struct command system_commands[];
+extern const struct command sysfs_commands[];
+extern const struct command bind_commands[];
+extern const struct command kprobe_commands[];
+extern const struct command kmsg_commands[];
+extern const struct command buffer_commands[];
+extern const struct command content_commands[];
+extern const struct command vfio_commands[];
+extern const struct command region_commands[];
+extern const struct command dma_map_commands[];
+extern const struct command irq_commands[];
+extern const struct command engine_commands[];
+
+#endif /* PROBE_PROBE_H */

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fake_engine.h - a dma engine that runs each transaction at the write of COMMAND.
+ *
+ * FAKE_MAGIC=1 gives it a wrong magic, FAKE_SILENT=1 makes it raise no interrupt,
+ * FAKE_STUCK=1 leaves every slot busy.
+ */
+#ifndef PROBE_FAKE_ENGINE_H
+#define PROBE_FAKE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dma_engine.h"
+
+#define NR_MAPS 16
+#define NR_VECTORS 8
+
+struct mapping {
+	uint64_t iova;
+	uint64_t size; /* 0: unused */
+	uint8_t *memory;
+	uint32_t flags;
+};
+
+struct fake {
+	struct mapping maps[NR_MAPS];
+	uint8_t config[256];
+	uint8_t registers[DMA_ENGINE_REGS_SIZE];
+	uint8_t local[DMA_ENGINE_LOCAL_SIZE];
+	int eventfds[2][NR_VECTORS]; /* MSI-X, INTx; 0: none */
+	bool intx_masked;
+};
+
+extern struct fake fake;
+
+void fake_reset(void);
+
+uint64_t fake_reg(uint64_t offset, size_t size);
+void fake_set_reg(uint64_t offset, uint64_t value, size_t size);
+
+/* @kind 1: MSI-X; 2: INTx, which is masked as it fires, as vfio-pci does. */
+void fake_raise(unsigned int kind, unsigned int vector);
+
+/* Run the transaction of the slot whose registers begin at @slot. */
+void fake_run_slot(uint64_t slot, uint32_t command);
+
+#endif /* PROBE_FAKE_ENGINE_H */

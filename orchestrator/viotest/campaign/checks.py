@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs the suite's tests in this process: :func:`put_checks`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import viotest.suite
+from viotest.campaign.collector import Collector
+from viotest.errors import UntestableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from viotest.campaign.session import Session
+    from viotest.report.results import CheckResult
+
+_OK = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
+
+
+def put_checks(
+    session: Session, *, show: Callable[[CheckResult], None], junit: Path, log: Path
+) -> Sequence[CheckResult]:
+    """Put the scenario's checks to a guest.
+
+    :param session: The guest; it may still be booting.
+    :param show: Called with every result as it comes.
+    :param junit: Where the JUnit report goes.
+    :param log: Where pytest's own output goes.
+    :return: The results, in the order in which they came.
+    :raise KeyboardInterrupt: When the user interrupted the checks.
+    :raise UntestableError: When pytest itself failed.
+    """
+    suite = os.fspath(Path(viotest.suite.__file__).parent)
+    args = [
+        # The user's own pytest configuration and plugins are none of ours.
+        "--config-file", os.devnull,
+        "--rootdir", suite,
+        "--disable-plugin-autoload",
+        "-p", "viotest.pytest_plugin",
+        "-p", "no:cacheprovider",
+        "--import-mode", "importlib",
+        # What the guest said is in the reasons; rewriting asserts only costs time.
+        "--assert", "plain",
+        "--capture", "no",
+        f"--junit-xml={junit}",
+        "-o", "junit_suite_name=viotest",
+        suite,
+    ]  # fmt: skip
+    collector = Collector(session, show)
+    session.mark("first-check")
+    with log.open("w") as out, contextlib.redirect_stdout(out):
+        code = pytest.main(args, plugins=[collector])
+    interrupted = code is pytest.ExitCode.INTERRUPTED
+    if interrupted and session.broken is None:
+        raise KeyboardInterrupt
+    if code not in _OK:
+        raise UntestableError(f"pytest ended with {code!r}", hint=f"see {log}")
+    return collector.results

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A run before it starts: every asset is there, every command line is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from viotest.firmware.viot import viot_table
+from viotest.machine import argv, names
+from viotest.machine.arch import require_arch
+from viotest.scenario.options import scenario_config
+
+if TYPE_CHECKING:
+    from viotest.provision.kernel import Kernel
+    from viotest.provision.qemu import Qemu
+    from viotest.scenario.model import Accel, Scenario, Topology
+
+#: The base initramfs and this run's keys, joined.
+INITRD = "initrd.cpio"
+ARGV_TEXT = "argv.txt"
+SCENARIO_FILE = "scenario.json"
+
+
+@dataclass(frozen=True)
+class Assets:
+    """What a guest is made of; all of it lies in the cache or where the user said."""
+
+    qemu: Qemu
+    kernel: Kernel
+    initramfs: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One guest, ready to be started in any folder."""
+
+    scenario: Scenario
+    topology: Topology
+    assets: Assets
+    accel: Accel
+
+    def qemu_argv(self) -> list[str]:
+        """Return QEMU's argv; file names are relative to the run folder."""
+        arch = require_arch(self.scenario.arch)
+        return argv.qemu_argv(
+            self.scenario,
+            self.topology,
+            qemu=self.assets.qemu.argv,
+            kernel=os.fspath(self.assets.kernel.image),
+            initrd=INITRD,
+            accel=self.accel,
+            viot=names.VIOT_TABLE if self.topology.iommus else None,
+            cmdline=argv.kernel_cmdline(self.scenario, arch),
+        )
+
+    def device_argv(self) -> list[str]:
+        """Return the device's argv."""
+        return argv.device_argv(device_command(), parent_pid=os.getpid())
+
+    def argv_text(self) -> str:
+        """Return both argvs as a shell would take them."""
+        return (
+            "# working directory: the run folder\n"
+            f"{shlex.join(self.device_argv())}\n"
+            f"{shlex.join(self.qemu_argv())}\n"
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write everything that the processes read, but for the initramfs.
+
+        :param folder: The run folder.
+        """
+        config = argv.device_config(self.scenario, self.topology)
+        (folder / names.DEVICE_CONFIG).write_text(config)
+        if self.topology.iommus:
+            (folder / names.VIOT_TABLE).write_bytes(viot_table(self.topology))
+        (folder / ARGV_TEXT).write_text(self.argv_text())
+        scenario = json.dumps(scenario_config(self.scenario), indent=2)
+        (folder / SCENARIO_FILE).write_text(scenario + "\n")
+
+
+def device_command() -> list[str]:
+    """Return how ``viotest-device`` is started: the one installed beside us."""
+    script = Path(sys.executable).parent / "viotest-device"
+    if script.exists():
+        return [os.fspath(script)]
+    return [sys.executable, "-m", "viotest_device.cli"]

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What /proc knows about the time of a process."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+# Positions in /proc/PID/stat, counted from the field behind the name (proc(5)).
+_UTIME, _STIME, _STARTTIME = 11, 12, 19
+
+
+def _stat(pid: int | str) -> list[bytes]:
+    # The name is in parentheses and may hold anything.
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+
+
+def process_cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and its threads, user and system.
+
+    :return: Seconds; 0.0 when the process is gone.
+    """
+    try:
+        fields = _stat(pid)
+    except OSError:
+        return 0.0
+    return (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
+
+
+def process_start_ns() -> int:
+    """Return when this process was started, CLOCK_MONOTONIC nanoseconds.
+
+    The kernel knows it to a clock tick (10 ms); it includes what the interpreter
+    needs before our first line.
+    """
+    started = int(_stat("self")[_STARTTIME]) * 10**9 // _TICKS
+    # starttime counts CLOCK_BOOTTIME, which goes on while the host sleeps.
+    boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return started - (boottime_ns - time.monotonic_ns())

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One guest of a run, from its first process to its last: :class:`Session`."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from viotest.campaign.plan import INITRD
+from viotest.campaign.proc import process_cpu_seconds
+from viotest.guest.guest import Guest
+from viotest.guest.keys import GuestKeys
+from viotest.machine import names
+from viotest.machine.argv import vfio_user_sockets
+from viotest.machine.launch import Launch, start_machine
+from viotest.provision.cpio import concat_initramfs, overlay_cpio
+from viotest.provision.overlay import run_overlay
+from viotest.report.device_log import DeviceLog
+from viotest.scenario.model import Iommu, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from viotest.campaign.plan import Plan
+    from viotest.guest.clock import ClockMap
+    from viotest.guest.probe import Probe
+    from viotest.machine.launch import RunningMachine
+    from viotest.report.results import Cause
+    from viotest.report.timeline import Timeline
+    from viotest.scenario.model import Scenario, Topology
+
+# What the modules need on this machine: see reference "MSI not isolated" in the
+# failure texts. busybox insmod ignores the kernel command line.
+_MODULE_PARAMS = ("vfio_iommu_type1 allow_unsafe_interrupts=1",)
+
+
+class Session:
+    """Starts the guest of a plan, waits for it when it is needed, and ends it.
+
+    As a context manager it starts both processes and returns at once; the first
+    call of :meth:`probe` waits for the guest.
+
+    :param plan: What to start.
+    :param folder: The run folder, made and empty.
+    :param timeline: Where everything that happens is put down.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, timeline: Timeline) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._stack = contextlib.ExitStack()
+        self._running: RunningMachine | None = None
+        self._guest: Guest | None = None
+        self._clock: ClockMap | None = None
+        self._keys = GuestKeys.generate()
+        self.timeline = timeline
+        #: CLOCK_MONOTONIC nanoseconds at which phases were reached.
+        self.marks: dict[str, int] = {}
+        #: What ended the guest early; None if nothing did.
+        self.broken: Cause | None = None
+        #: The readiness beacon has been seen.
+        self.booted = False
+
+    def __enter__(self) -> Self:
+        self._plan.write(self._folder)
+        self._write_initrd()
+        scenario = self._plan.scenario
+        launch = Launch(
+            folder=self._folder,
+            qemu_argv=tuple(self._plan.qemu_argv()),
+            device_argv=tuple(self._plan.device_argv()),
+            sockets=vfio_user_sockets(self._plan.topology),
+            launch_timeout=self.seconds(Phase.LAUNCH),
+            shutdown_timeout=self.seconds(Phase.TEARDOWN),
+        )
+        self._running = self._stack.enter_context(
+            start_machine(launch, record=self.timeline.record)
+        )
+        self.mark("launched")
+        self.timeline.record("run", "scenario", {"kernel": scenario.kernel}, 0)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self._stack.__exit__(*exc)  # type: ignore[arg-type]
+        finally:
+            # Megabytes that only repeat what the cache holds.
+            (self._folder / INITRD).unlink(missing_ok=True)
+
+    def _write_initrd(self) -> None:
+        keys = self._keys
+        files = run_overlay(keys.host, keys.authorized_key, _MODULE_PARAMS)
+        target = self._folder / INITRD
+        concat_initramfs(self._plan.assets.initramfs, overlay_cpio(files), target)
+
+    # -- what the suite needs
+
+    @property
+    def scenario(self) -> Scenario:
+        """What was asked for."""
+        return self._plan.scenario
+
+    @property
+    def topology(self) -> Topology:
+        """Where the guest's functions are."""
+        return self._plan.topology
+
+    @property
+    def iommu_log(self) -> DeviceLog | None:
+        """The log of our virtio-iommu; None if the guest's is QEMU's."""
+        if self.scenario.iommu is not Iommu.VIOTEST:
+            return None
+        return self.device_log()
+
+    def device_log(self) -> DeviceLog:
+        """Return the request log of the device process, whatever it serves."""
+        return DeviceLog(self._folder / names.DEVICE_LOG)
+
+    def probe(self) -> Probe:
+        """Return the guest's probe; waits for the guest the first time.
+
+        :raise GuestLostError: When the guest does not come up, or is lost since.
+        :raise GuestError: When SSH does not work.
+        """
+        if self._guest is None:
+            self._guest = self._connect()
+        return self._guest.probe
+
+    def wait_for_beacon(self, timeout: float) -> None:
+        """Wait for the guest's word that it is ready.
+
+        :param timeout: Seconds.
+        :raise GuestLostError: When anything else comes first.
+        """
+        assert self._running is not None, "the session is not entered"
+        beacon = self._running.watch.wait_for_beacon(timeout)
+        self.booted = True
+        self.marks["beacon"] = beacon.time_ns
+        # The guest's clock starts when its kernel does.
+        self.marks["kernel"] = beacon.time_ns - beacon.monotonic_ns
+
+    def _connect(self) -> Guest:
+        self.wait_for_beacon(self.seconds(Phase.BOOT))
+        assert self._running is not None
+        watch, record = self._running.watch, self.timeline.record
+        timeout = self.seconds(Phase.CONNECT)
+        with self.phase(Phase.CONNECT):
+            sock = self._running.machine.connect_ssh()
+            guest = self._stack.enter_context(
+                Guest(sock, self._keys, watch, record=record)
+            )
+            guest.connect(timeout=timeout)
+            self.mark("ssh")
+            self._clock = guest.measure_clock(timeout=timeout)
+        return guest
+
+    # -- what the collector needs
+
+    def seconds(self, phase: Phase) -> float:
+        """Return the deadline of a phase."""
+        return self.scenario.timeout(phase, self._plan.accel)
+
+    def phase(self, phase: Phase) -> contextlib.AbstractContextManager[None]:
+        """Make the guest count as lost when the body outlasts the phase."""
+        assert self._running is not None
+        return self._running.watch.phase(phase, self.seconds(phase))
+
+    def check_alive(self) -> None:
+        """Raise if the guest is lost.
+
+        :raise GuestLostError: When it is.
+        """
+        assert self._running is not None
+        self._running.watch.check()
+
+    def mark(self, name: str) -> None:
+        """Note that a phase has been reached, now."""
+        self.marks[name] = self.timeline.mark(name)
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return the CPU time of each process so far, user and system."""
+        assert self._running is not None
+        return {
+            "orchestrator": time.process_time(),
+            "device": process_cpu_seconds(self._running.device.process.pid),
+            "qemu": process_cpu_seconds(self._running.machine.process.pid),
+        }
+
+    @property
+    def clock(self) -> Mapping[str, object]:
+        """How the guest's clock maps to ours, and how wrong that may be."""
+        if self._clock is None:
+            return {}
+        return {
+            "guest_offset_ns": self._clock.offset_ns,
+            "guest_error_ns": self._clock.error_ns,
+        }
+
+    def guest_dmesg(self) -> list[tuple[int, str]]:
+        """Return the guest's kernel log with host CLOCK_MONOTONIC nanoseconds.
+
+        Empty if there is no guest to ask.
+        """
+        if self._guest is None or self._clock is None or self.broken is not None:
+            return []
+        answer = self._guest.probe.call("dmesg", rewind=1)
+        lines = [*_lines(answer)]
+        while answer["more"]:
+            answer = self._guest.probe.call("dmesg")
+            lines += _lines(answer)
+        return [
+            (self._clock.host_ns(int(line["ns"])), str(line["text"])) for line in lines
+        ]
+
+
+def _lines(answer: Mapping[str, object]) -> list[dict[str, Any]]:
+    lines = answer["lines"]
+    assert isinstance(lines, list)
+    return lines

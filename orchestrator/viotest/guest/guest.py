@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The OS in the guest: :class:`Guest`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from viotest.guest.clock import ClockMap, RoundTrip, map_clock
+from viotest.guest.errors import GuestError
+from viotest.guest.probe import Probe
+from viotest.guest.ssh import SshSession
+from viotest.machine.record import ignore
+
+if TYPE_CHECKING:
+    import socket
+    from types import TracebackType
+
+    from viotest.guest.keys import GuestKeys
+    from viotest.guest.ssh import ExecResult, LineChannel, LossWatch
+    from viotest.machine.record import Recorder
+
+#: Where the initramfs has the program that acts in the guest.
+PROBE_COMMAND = "exec vfio-probe"
+
+# The first ones carry the cost of cold code in an emulated guest.
+_CLOCK_TRIPS = 5
+
+
+class Guest:
+    """A guest that has sent its beacon.
+
+    :param sock: Leads to its SSH port (:meth:`~viotest.machine.machine.Machine.\
+connect_ssh`); the guest's from now on.
+    :param keys: The keys that were put into its initramfs.
+    :param watch: Ends everything that blocks when it is lost.
+    :param record: Takes what happens, source "guest".
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        keys: GuestKeys,
+        watch: LossWatch,
+        *,
+        record: Recorder = ignore,
+    ) -> None:
+        self._ssh = SshSession(sock, keys, watch)
+        self._record = record
+        self._channel: LineChannel | None = None
+        self._probe: Probe | None = None
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def probe(self) -> Probe:
+        """The program that acts in the guest."""
+        assert self._probe is not None, "not connected"
+        return self._probe
+
+    def connect(self, *, timeout: float) -> None:
+        """Log in and start the probe; may be called once.
+
+        :param timeout: Seconds.
+        :raise GuestError: When it fails.
+        :raise GuestLostError: When the guest is lost meanwhile.
+        """
+        deadline = time.monotonic() + timeout
+        self._ssh.connect(timeout)
+        self.restart_probe(timeout=deadline - time.monotonic())
+        self._record("guest", "connected", {}, time.monotonic_ns())
+
+    def restart_probe(self, *, timeout: float) -> None:
+        """Start the probe, or start it anew: what it had open in VFIO is closed.
+
+        :param timeout: Seconds.
+        :raise GuestError: When it cannot be started.
+        """
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = self._ssh.open_line_channel(PROBE_COMMAND, timeout)
+        self._probe = Probe(self._channel)
+
+    def exec(self, command: str, *, timeout: float) -> ExecResult:
+        """Run a shell command as root.
+
+        :param command: The command.
+        :param timeout: Seconds.
+        :raise GuestError: When there is no result.
+        """
+        result = self._ssh.exec(command, timeout)
+        data = {"command": command, "status": result.status}
+        self._record("guest", "exec", data, time.monotonic_ns())
+        return result
+
+    def measure_clock(self, *, timeout: float = 5.0) -> ClockMap:
+        """Compare the guest's clock with the host's.
+
+        :param timeout: Seconds, for each of a few round trips.
+        :raise GuestError: When the guest gives no time.
+        """
+        clock = map_clock([self._round_trip(timeout) for _ in range(_CLOCK_TRIPS)])
+        data = {"offset_ns": clock.offset_ns, "error_ns": clock.error_ns}
+        self._record("guest", "clock", data, time.monotonic_ns())
+        return clock
+
+    def close(self) -> None:
+        """End the connection; idempotent."""
+        self._ssh.close()
+
+    def _round_trip(self, timeout: float) -> RoundTrip:
+        before = time.monotonic_ns()
+        guest = self.probe.call("hello", timeout=timeout).get("monotonic_ns")
+        after = time.monotonic_ns()
+        if not isinstance(guest, int):
+            raise GuestError(f"vfio-probe: hello: {guest!r} is no time")
+        return RoundTrip(before, guest, after)

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Command lines and the device's configuration: pure functions of a scenario.
+
+Every path that a process shares with us is relative: the processes run with the
+run folder as working directory.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from viotest.errors import UsageError
+from viotest.machine import names
+from viotest.machine.arch import Arch, require_arch
+from viotest.scenario.model import Accel
+from viotest.scenario.topology import parse_bdf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from viotest.scenario.model import EndpointFunction, Function, Scenario, Topology
+
+# QEMU gives a reply this long, then drops the device for good. The watch over
+# the device finds a dead one much sooner, and a slow host is not a dead device.
+_MSG_TIMEOUT_MS = 30_000
+
+
+def qemu_argv(
+    scenario: Scenario,
+    topology: Topology,
+    *,
+    qemu: Sequence[str],
+    kernel: str,
+    initrd: str,
+    accel: Accel,
+    viot: str | None,
+    cmdline: str,
+) -> list[str]:
+    """Return QEMU's command line.
+
+    :param scenario: What to build.
+    :param topology: Where its functions sit.
+    :param qemu: How QEMU is started: its path, or a loader and its options.
+    :param kernel: The path of the image to boot.
+    :param initrd: The path of the initramfs.
+    :param accel: The accelerator; not ``auto``.
+    :param viot: The file name of the VIOT table; None when QEMU makes its own.
+    :param cmdline: The kernel command line.
+    :raise UsageError: When the scenario needs what no argv can express.
+    """
+    arch = require_arch(scenario.arch)
+    return [
+        *qemu,
+        *_base_args(),
+        *_machine_args(scenario, arch, accel),
+        *_kernel_args(kernel, initrd, cmdline, viot),
+        *_monitor_args(),
+        *_console_args(),
+        *_arch_device_args(arch),
+        *_iommu_args(topology, arch),
+        *_endpoint_args(topology, arch),
+        *_net_args(topology, arch),
+        *scenario.qemu_args,
+    ]
+
+
+def kernel_cmdline(scenario: Scenario, arch: Arch) -> str:
+    """Return the guest's kernel command line."""
+    return " ".join(
+        (
+            f"console={arch.console}",
+            # An oops leaves a guest that half works. Make it a panic, and a panic
+            # the end of QEMU, so that neither is ever taken for a timeout.
+            "oops=panic",
+            "panic=-1",
+            # Lazy flushing would let DMA through for 10 ms after an unmap.
+            "iommu.strict=1",
+            *arch.kernel_args,
+            *scenario.append,
+        )
+    )
+
+
+def device_argv(device: Sequence[str], *, parent_pid: int) -> list[str]:
+    """Return the device server's command line.
+
+    :param device: How ``viotest-device`` is started.
+    :param parent_pid: The process that it must not outlive.
+    """
+    return [*device, "serve", names.DEVICE_CONFIG, "--parent-pid", str(parent_pid)]
+
+
+def device_config(scenario: Scenario, topology: Topology) -> str:
+    """Return the device server's configuration, TOML."""
+    window = require_arch(scenario.arch).msi_window
+    mutants = ", ".join(_toml_string(name) for name in scenario.mutants)
+    lines = [
+        f"mutants = [{mutants}]",
+        "",
+        "[log]",
+        f"path = {_toml_string(names.DEVICE_LOG)}",
+        "",
+        "[monitor]",
+        f"socket = {_toml_string(names.DEVICE_MONITOR_SOCKET)}",
+    ]
+    for iommu in topology.iommus:
+        lines += ["", "[[iommu]]", *_function_config(iommu)]
+    for endpoint in topology.endpoints:
+        lines += ["", "[[endpoint]]", *_function_config(endpoint)]
+        lines.append(f"id = {endpoint.endpoint_id:#x}")
+        if topology.iommus:
+            lines.append(f"iommu = {_iommu_index(topology, endpoint)}")
+            lines += _resv_mem_config(window)
+    return "\n".join(lines) + "\n"
+
+
+def vfio_user_sockets(topology: Topology) -> tuple[str, ...]:
+    """Return the names of the sockets that the device serves functions on."""
+    return tuple(f.socket for f in (*topology.iommus, *topology.endpoints))
+
+
+def _base_args() -> list[str]:
+    # fmt: off
+    return [
+        "-no-user-config",
+        "-nodefaults",
+        "-display", "none",
+        "-run-with", "exit-with-parent=on",
+        "-no-reboot",
+        "-action", "panic=exit-failure",
+    ]
+    # fmt: on
+
+
+def _machine_args(scenario: Scenario, arch: Arch, accel: Accel) -> list[str]:
+    assert accel is not Accel.AUTO
+    properties = ["memory-backend=ram", *arch.machine_properties]
+    # share=on is not an optimisation: without it the device is handed a private
+    # copy of the guest's memory and reads zeros, silently.
+    memory = f"memory-backend-memfd,id=ram,size={scenario.mem}M,share=on"
+    # fmt: off
+    return [
+        "-machine", ",".join([scenario.machine, *properties]),
+        "-accel", accel.value,
+        "-cpu", arch.cpu_kvm if accel is Accel.KVM else arch.cpu_tcg,
+        "-smp", str(scenario.smp),
+        "-m", f"{scenario.mem}M",
+        "-object", memory,
+    ]
+    # fmt: on
+
+
+def _kernel_args(kernel: str, initrd: str, cmdline: str, viot: str | None) -> list[str]:
+    table = [] if viot is None else ["-acpitable", f"file={_escape(viot)}"]
+    return ["-kernel", kernel, "-initrd", initrd, "-append", cmdline, *table]
+
+
+# QEMU is the client of both sockets: they are there before it starts, so
+# nothing has to be polled for.
+def _monitor_args() -> list[str]:
+    # fmt: off
+    return [
+        "-chardev", f"socket,id=mon,path={names.QMP_SOCKET}",
+        "-qmp", "chardev:mon",
+    ]
+    # fmt: on
+
+
+def _console_args() -> list[str]:
+    # fmt: off
+    return [
+        "-chardev", f"socket,id=console,path={names.CONSOLE_SOCKET}",
+        "-serial", "chardev:console",
+    ]
+    # fmt: on
+
+
+def _arch_device_args(arch: Arch) -> list[str]:
+    return [part for device in arch.devices for part in ("-device", device)]
+
+
+def _iommu_args(topology: Topology, arch: Arch) -> list[str]:
+    argv = _vfio_user_args(topology.iommus, arch)
+    if topology.qemu_iommu_bdf is not None:
+        bus, addr = _place(topology.qemu_iommu_bdf, arch)
+        # The default granule is the host's page size, which may be above 4 KiB.
+        argv += ["-device", f"virtio-iommu-pci,bus={bus},addr={addr},granule=4k"]
+    return argv
+
+
+def _endpoint_args(topology: Topology, arch: Arch) -> list[str]:
+    return _vfio_user_args(topology.endpoints, arch)
+
+
+def _vfio_user_args(functions: Iterable[Function], arch: Arch) -> list[str]:
+    argv = []
+    for function in functions:
+        bus, addr = _place(function.bdf, arch)
+        # The JSON form, because "socket" is a structure.
+        device = {
+            "driver": "vfio-user-pci",
+            "id": function.name,
+            "bus": bus,
+            "addr": addr,
+            "socket": {"type": "unix", "path": function.socket},
+            "x-msg-timeout": _MSG_TIMEOUT_MS,
+        }
+        argv += ["-device", json.dumps(device, separators=(",", ":"))]
+    return argv
+
+
+def _net_args(topology: Topology, arch: Arch) -> list[str]:
+    bus, addr = _place(topology.nic_bdf, arch)
+    # hostfwd resolves no relative path, but this one is as good.
+    forward = f"hostfwd=unix:/proc/self/cwd/{names.SSH_SOCKET}-:22"
+    # fmt: off
+    return [
+        "-netdev", f"user,id=net0,restrict=on,ipv6=off,{forward}",
+        # No option ROM: the firmware would try to boot from the network.
+        "-device", f"virtio-net-pci,netdev=net0,bus={bus},addr={addr},romfile=",
+    ]
+    # fmt: on
+
+
+def _place(bdf: str, arch: Arch) -> tuple[str, str]:
+    segment, rid = parse_bdf(bdf)
+    if segment or rid >> 8:
+        raise UsageError(f"{bdf}: only functions on the root bus can be built")
+    return arch.root_bus, f"{rid >> 3:02x}.{rid & 7}"
+
+
+# A comma ends a value of QEMU's key=value lists unless it is doubled.
+def _escape(value: str) -> str:
+    return value.replace(",", ",,")
+
+
+def _function_config(function: Function) -> list[str]:
+    return [
+        f"name = {_toml_string(function.name)}",
+        f"socket = {_toml_string(function.socket)}",
+    ]
+
+
+def _iommu_index(topology: Topology, endpoint: EndpointFunction) -> int:
+    segment, rid = parse_bdf(endpoint.bdf)
+    for reach in topology.ranges:
+        if reach.segment == segment and reach.bdf_start <= rid <= reach.bdf_end:
+            bdfs = [iommu.bdf for iommu in topology.iommus]
+            return bdfs.index(reach.iommu_bdf)
+    raise UsageError(f"{endpoint.name} ({endpoint.bdf}) is in no range of an IOMMU")
+
+
+def _resv_mem_config(window: tuple[int, int] | None) -> list[str]:
+    if window is None:
+        return []
+    start, end = window
+    return [f'resv_mem = [{{ type = "msi", start = {start:#x}, end = {end:#x} }}]']
+
+
+def _toml_string(text: str) -> str:
+    plain = (
+        c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text
+    )
+    return f'"{"".join(plain)}"'

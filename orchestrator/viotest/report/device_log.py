@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads the device's request log, the file ``device.bin`` of a run folder.
+
+The layout is ``struct viommu_log_header`` and ``struct viommu_log_record`` of
+device/core/include/viommu.h. The file is mapped by the device, so that it is
+complete up to the last request even if the device was killed.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from viotest.errors import UntestableError
+from viotest.report.timeline import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+_HEADER = struct.Struct("<8sIIQQQQ")
+_RECORD = struct.Struct("<QQHHIIIQQQII")
+_MAGIC = b"VIOTLOG1"
+_DATA_OFFSET = 4096
+
+#: ``enum viommu_log_kind``, in order.
+KINDS = (
+    "none",
+    "attach",
+    "detach",
+    "map",
+    "unmap",
+    "probe",
+    "unknown-request",
+    "malformed-request",
+    "fault",
+    "fault-dropped",
+    "dma",
+    "irq",
+    "msi-write",
+    "bus-master",
+    "reset",
+    "client-attached",
+    "client-gone",
+    "dma-map",
+    "dma-unmap",
+    "device-status",
+)
+
+#: ``enum viommu_counter``, in order.
+COUNTERS = (
+    "attach",
+    "detach",
+    "map",
+    "unmap",
+    "probe",
+    "unknown",
+    "malformed",
+    "request-errors",
+    "request-max-ns",
+    "kicks",
+    "dma-transactions",
+    "dma-read-bytes",
+    "dma-write-bytes",
+    "dma-errors",
+    "fault-unknown",
+    "fault-domain",
+    "fault-mapping",
+    "faults-reported",
+    "faults-dropped",
+    "irqs",
+    "messages",
+    "resets",
+)
+
+
+@dataclass(frozen=True)
+class DeviceRecord:
+    """One record; the fields of ``struct viommu_log_record``."""
+
+    seq: int
+    ns: int
+    kind: str
+    status: int
+    endpoint: int
+    domain: int
+    flags: int
+    start: int
+    end: int
+    target: int
+    duration_ns: int
+    source: int
+
+
+class DeviceLog:
+    """The log of one device process.
+
+    :param path: ``device.bin``.
+    :raise UntestableError: When the file is not there, or is no such log.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._open() as file:
+            raw = file.read(_HEADER.size)
+        if len(raw) < _HEADER.size or raw[:8] != _MAGIC:
+            raise UntestableError(f"{path} is no request log of viotest-device")
+        _, record_size, self._nr_counters, self._capacity, *_ = _HEADER.unpack(raw)
+        if record_size != _RECORD.size:
+            raise UntestableError(f"{path}: records of {record_size} bytes, not 64")
+
+    def _open(self) -> BinaryIO:
+        try:
+            return self._path.open("rb")
+        except OSError as error:
+            raise UntestableError(f"no device log: {error}") from error
+
+    def counters(self) -> dict[str, int]:
+        """Return every counter by name, as the device has counted so far."""
+        with self._open() as file:
+            file.seek(_HEADER.size)
+            raw = file.read(8 * self._nr_counters)
+        values = struct.unpack(f"<{self._nr_counters}Q", raw)
+        return dict(zip(COUNTERS, values, strict=True))
+
+    def head(self) -> int:
+        """Return the number of records ever written."""
+        with self._open() as file:
+            return int(_HEADER.unpack(file.read(_HEADER.size))[4])
+
+    def records(self, after: int = 0) -> Iterator[DeviceRecord]:
+        """Yield the records with a sequence number above ``after`` that still exist."""
+        with self._open() as file:
+            head = _HEADER.unpack(file.read(_HEADER.size))[4]
+            first = max(after, head - self._capacity)
+            for number in range(first + 1, head + 1):
+                slot = (number - 1) % self._capacity
+                file.seek(_DATA_OFFSET + slot * _RECORD.size)
+                raw = file.read(_RECORD.size)
+                if len(raw) < _RECORD.size:
+                    return
+                seq, ns, kind, *rest = _RECORD.unpack(raw)
+                # A slot that was claimed but not finished has another number.
+                if seq == number:
+                    yield DeviceRecord(seq, ns, _kind(kind), *rest)
+
+
+def _kind(number: int) -> str:
+    return KINDS[number] if number < len(KINDS) else f"kind-{number}"
+
+
+def timeline_events(log: DeviceLog) -> Iterator[Event]:
+    """Yield the log as events of a timeline."""
+    for record in log.records():
+        data: dict[str, object] = {
+            "seq": record.seq,
+            "status": record.status,
+            "flags": record.flags,
+            "start": f"{record.start:#x}",
+            "end": f"{record.end:#x}",
+            "target": f"{record.target:#x}",
+            "duration_ns": record.duration_ns,
+        }
+        if record.endpoint != 0xFFFFFFFF:
+            data["endpoint"] = record.endpoint
+        if record.kind in ("attach", "detach", "map", "unmap"):
+            data["domain"] = record.domain
+        yield Event(record.ns, "device", record.kind, data)
+
+
+def summary(counters: dict[str, int]) -> dict[str, object]:
+    """Return the ``device`` part of results.json.
+
+    :param counters: As :meth:`DeviceLog.counters`.
+    :return: ``requests`` by type, ``dma``, ``faults`` by reason, and the rest.
+    """
+
+    def pick(*names: str, prefix: str = "") -> dict[str, int]:
+        return {name: counters[prefix + name] for name in names}
+
+    return {
+        "requests": pick(
+            "attach", "detach", "map", "unmap", "probe", "unknown", "malformed"
+        ),
+        "request_errors": counters["request-errors"],
+        "request_max_ns": counters["request-max-ns"],
+        "kicks": counters["kicks"],
+        "dma": {
+            "transactions": counters["dma-transactions"],
+            "read_bytes": counters["dma-read-bytes"],
+            "write_bytes": counters["dma-write-bytes"],
+            "errors": counters["dma-errors"],
+        },
+        "faults": pick("unknown", "domain", "mapping", prefix="fault-")
+        | {
+            "reported": counters["faults-reported"],
+            "dropped": counters["faults-dropped"],
+        },
+        "irqs": counters["irqs"],
+        "messages": counters["messages"],
+        "resets": counters["resets"],
+    }

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a run found out, as values; ``results.json`` is :meth:`RunResult.to_json`."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Raised when a field of results.json changes its meaning or goes away.
+SCHEMA = 1
+
+
+class Outcome(enum.StrEnum):
+    """How one check ended."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    SKIP = "skip"
+    #: The check met an error that says nothing about the kernel.
+    ERROR = "error"
+
+
+class Verdict(enum.StrEnum):
+    """The answer of a run."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNTESTED = "UNTESTED"
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1, or 125, which ``git bisect run`` takes as "skip this commit"."""
+        return {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.UNTESTED: 125}[self]
+
+
+class Category(enum.StrEnum):
+    """What kind of cause a verdict other than PASS has."""
+
+    #: A check failed.
+    FAIL = "fail"
+    #: The guest did not reach its readiness beacon.
+    BOOT_FAIL = "boot-fail"
+    #: A deadline passed.
+    TIMEOUT = "timeout"
+    #: QEMU, the device, an asset or the host failed.
+    INFRA = "infra"
+    #: A required check was skipped.
+    SKIP = "skip"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why the verdict is not PASS."""
+
+    category: Category
+    #: One line for a person.
+    text: str
+    #: The last lines of the guest's console, where they help.
+    console: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of one check, in one mode."""
+
+    #: ``dma-read[type1v2-4KiB]``.
+    id: str
+    #: The check's name in the catalog.
+    name: str
+    outcome: Outcome
+    required: bool
+    #: The VFIO mode; empty if the check does not depend on it.
+    mode: str
+    seconds: float
+    #: Why it failed or was skipped, one line; empty on a pass.
+    reason: str = ""
+    #: What was expected, what was seen, and what to do: a few lines.
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run."""
+
+    verdict: Verdict
+    scenario: Mapping[str, object]
+    qemu: Mapping[str, object]
+    kernel: Mapping[str, object]
+    accel: Mapping[str, object]
+    #: Seconds from the start of the run to the end of each phase.
+    phases: Mapping[str, float]
+    checks: Sequence[CheckResult]
+    device: Mapping[str, object] | None
+    cause: Cause | None = None
+    seconds: float = 0.0
+    clock: Mapping[str, object] = field(default_factory=dict)
+    #: CPU seconds of each process, up to the verdict.
+    cpu: Mapping[str, float] = field(default_factory=dict)
+
+    def count(self, outcome: Outcome) -> int:
+        """Return how many checks ended with ``outcome``."""
+        return sum(check.outcome is outcome for check in self.checks)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the value of ``results.json``."""
+        cause = self.cause
+        return {
+            "schema": SCHEMA,
+            "verdict": str(self.verdict),
+            "exit_code": self.verdict.exit_code,
+            "cause": None
+            if cause is None
+            else {
+                "category": str(cause.category),
+                "text": cause.text,
+                "console": list(cause.console),
+            },
+            "scenario": dict(self.scenario),
+            "qemu": dict(self.qemu),
+            "kernel": dict(self.kernel),
+            "accel": dict(self.accel),
+            "phases": {name: round(value, 4) for name, value in self.phases.items()},
+            "seconds": round(self.seconds, 4),
+            "clock": dict(self.clock),
+            "cpu": {name: round(value, 3) for name, value in self.cpu.items()},
+            "checks": [_check_json(check) for check in self.checks],
+            "device": self.device,
+        }
+
+
+def _check_json(check: CheckResult) -> dict[str, object]:
+    return {
+        "id": check.id,
+        "name": check.name,
+        "outcome": str(check.outcome),
+        "required": check.required,
+        "mode": check.mode,
+        "seconds": round(check.seconds, 4),
+        "reason": check.reason,
+        "details": check.details,
+    }
+
+
+def judge(
+    checks: Sequence[CheckResult],
+    wanted: Sequence[str],
+    broken: Cause | None,
+    *,
+    broken_is_bad: bool = False,
+) -> tuple[Verdict, Cause | None]:
+    """Judge a run.
+
+    :param checks: What the checks that ran came to.
+    :param wanted: Names of the required checks that the user asked for.
+    :param broken: What ended the run early, if something did.
+    :param broken_is_bad: ``broken`` counts against the kernel.
+    :return: The verdict and its cause. A failed check outweighs everything: it was
+        seen before the rest broke. ``PASS`` needs each required check to have passed
+        at least once and none to have been skipped.
+    """
+    failed = [check for check in checks if check.outcome is Outcome.FAIL]
+    if failed:
+        first = failed[0]
+        text = f"{first.id}: {first.reason}"
+        return Verdict.FAIL, _with_console(Cause(Category.FAIL, text), broken)
+    if broken is not None:
+        return (Verdict.FAIL if broken_is_bad else Verdict.UNTESTED), broken
+    for check in checks:
+        if check.outcome is Outcome.ERROR:
+            cause = Cause(Category.INFRA, f"{check.id}: {check.reason}")
+            return Verdict.UNTESTED, cause
+        if check.outcome is Outcome.SKIP and check.required:
+            cause = Cause(Category.SKIP, f"{check.id} was skipped: {check.reason}")
+            return Verdict.UNTESTED, cause
+    passed = {check.name for check in checks if check.outcome is Outcome.PASS}
+    for name in wanted:
+        if name not in passed:
+            return Verdict.UNTESTED, Cause(Category.SKIP, f"{name} did not run")
+    if not passed:
+        return Verdict.UNTESTED, Cause(Category.SKIP, "no check ran")
+    return Verdict.PASS, None
+
+
+def _with_console(cause: Cause, broken: Cause | None) -> Cause:
+    return Cause(cause.category, cause.text, broken.console) if broken else cause

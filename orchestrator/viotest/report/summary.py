@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a person sees in the terminal: one line per check, then the verdict."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from viotest.report.results import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from viotest.report.results import CheckResult, RunResult
+
+_COLOURS = {
+    "pass": "32",
+    "fail": "1;31",
+    "error": "1;31",
+    "skip": "33",
+    "PASS": "1;32",
+    "FAIL": "1;31",
+    "UNTESTED": "1;33",
+    "dim": "2",
+}
+_WIDTH = 34
+
+
+class Terminal:
+    """Writes the report of a run as it happens.
+
+    :param out: Where to; colours only if it is a terminal and NO_COLOR is not set.
+    """
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._colour = self._out.isatty() and "NO_COLOR" not in os.environ
+
+    def _paint(self, text: str, style: str) -> str:
+        return f"\033[{_COLOURS[style]}m{text}\033[0m" if self._colour else text
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Write one line."""
+        self._out.write((self._paint(text, style) if style else text) + "\n")
+        self._out.flush()
+
+    def check(self, result: CheckResult) -> None:
+        """Write the line of a check that has just ended."""
+        outcome = str(result.outcome)
+        mark = self._paint(f"{outcome:5}", outcome)
+        reason = f"  {result.reason}" if result.reason else ""
+        self.line(f"  {mark}  {result.id:{_WIDTH}} {result.seconds:6.2f} s{reason}")
+        if result.outcome in (Outcome.FAIL, Outcome.ERROR):
+            for detail in result.details.splitlines():
+                self.line(f"           {detail}")
+
+    def finish(self, result: RunResult, folder: str) -> None:
+        """Write what is left to say; the last line is the verdict."""
+        if result.cause is not None and result.verdict is not Verdict.PASS:
+            self.line()
+            self.line(f"cause    {result.cause.category}: {result.cause.text}")
+            for text in result.cause.console:
+                self.line(f"         | {text}", "dim")
+        if result.verdict is not Verdict.PASS:
+            self.line(f"again    viotest run --config {folder}/scenario.json")
+        self.line(f"results  {folder}")
+        self.line(self._verdict(result), str(result.verdict))
+
+    def _verdict(self, result: RunResult) -> str:
+        counts = ", ".join(
+            f"{result.count(outcome)} {word}"
+            for outcome, word in (
+                (Outcome.PASS, "passed"),
+                (Outcome.FAIL, "failed"),
+                (Outcome.ERROR, "errors"),
+                (Outcome.SKIP, "skipped"),
+            )
+            if result.count(outcome) or outcome is Outcome.PASS
+        )
+        return f"{result.verdict}  {counts}  in {result.seconds:.1f} s"

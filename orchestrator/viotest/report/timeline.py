@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything that happened in a run, on one clock.
+
+A :class:`Timeline` is fed from any thread and writes each event to
+``timeline.jsonl`` at once, so that a killed run leaves what it saw. At the end of a
+run :meth:`Timeline.finish` merges in what arrives late (the device's request log,
+the guest's dmesg) and puts the file in the order of CLOCK_MONOTONIC.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, order=True)
+class Event:
+    """One thing that happened."""
+
+    #: Host CLOCK_MONOTONIC, nanoseconds.
+    ns: int
+    #: ``run``, ``qemu``, ``device``, ``console``, ``dmesg``, ``guest``, ``check``.
+    source: str
+    event: str
+    data: Mapping[str, object] = field(compare=False, default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return one line of ``timeline.jsonl``, without the newline."""
+        row = {"ns": self.ns, "source": self.source, "event": self.event}
+        return json.dumps(row | {"data": dict(self.data)}, ensure_ascii=True)
+
+
+class Timeline:
+    """Collects events; thread-safe.
+
+    :param path: ``timeline.jsonl``, created with mode 0600.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._events: list[Event] = []
+        self._file = os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600),
+            "w",
+        )
+
+    def record(
+        self, source: str, event: str, data: Mapping[str, object], ns: int
+    ) -> None:
+        """Add an event.
+
+        :param source: Who says so.
+        :param event: What happened, a short name.
+        :param data: JSON-serialisable details.
+        :param ns: When, CLOCK_MONOTONIC nanoseconds; 0 for now.
+        """
+        entry = Event(ns or time.monotonic_ns(), source, event, data)
+        with self._lock:
+            self._events.append(entry)
+            if not self._file.closed:
+                self._file.write(entry.to_json() + "\n")
+                self._file.flush()
+
+    def mark(self, event: str, **data: object) -> int:
+        """Add an event of the run itself, now; return its time in nanoseconds."""
+        ns = time.monotonic_ns()
+        self.record("run", event, data, ns)
+        return ns
+
+    def events(self) -> list[Event]:
+        """Return what has happened so far, in order of time."""
+        with self._lock:
+            return sorted(self._events)
+
+    def finish(self, late: Iterable[Event] = ()) -> None:
+        """Merge late events, write the file in order of time, and close it.
+
+        Events that are recorded afterwards are kept in memory only.
+        """
+        with self._lock:
+            self._file.close()
+            self._events.extend(late)
+            self._events.sort()
+            partial = self._path.with_suffix(".partial")
+            with partial.open("w") as out:
+                partial.chmod(0o600)
+                out.writelines(entry.to_json() + "\n" for entry in self._events)
+            partial.replace(self._path)

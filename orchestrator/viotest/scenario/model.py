@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a run is: one frozen :class:`Scenario`, from which everything follows."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Accel(enum.StrEnum):
+    """How QEMU executes the guest; ``auto`` proves KVM by a boot, else TCG."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class Iommu(enum.StrEnum):
+    """Whose virtio-iommu the guest sees."""
+
+    #: Ours, served over vfio-user by viotest-device.
+    VIOTEST = "viotest"
+    #: QEMU's built-in ``virtio-iommu-pci``.
+    QEMU = "qemu"
+
+
+class Mode(enum.StrEnum):
+    """How the guest's userspace enters VFIO."""
+
+    TYPE1 = "type1"
+    TYPE1V2 = "type1v2"
+
+
+class Phase(enum.StrEnum):
+    """The parts of a run that have a deadline each."""
+
+    #: QEMU and the device are up and answer on their monitors.
+    LAUNCH = "launch"
+    #: QEMU runs to the guest's readiness beacon.
+    BOOT = "boot"
+    #: The beacon to the first answer over SSH.
+    CONNECT = "connect"
+    #: One check.
+    CHECK = "check"
+    #: From the verdict to the end of every process.
+    TEARDOWN = "teardown"
+
+
+#: Deadlines in seconds when the guest is emulated; KVM takes a quarter, 5 s at least.
+DEFAULT_TIMEOUTS: Mapping[Phase, float] = MappingProxyType(
+    {
+        Phase.LAUNCH: 20.0,
+        Phase.BOOT: 120.0,
+        Phase.CONNECT: 30.0,
+        Phase.CHECK: 60.0,
+        Phase.TEARDOWN: 10.0,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One configuration to judge. Hashable, serialisable, compared by value."""
+
+    arch: str = "x86_64"
+    machine: str = "q35"
+    #: ``debian:SUITE``, or the path of a bzImage, a vmlinux or a built tree.
+    kernel: str = "debian:trixie"
+    #: A ``lib/modules/RELEASE`` folder for a kernel given as a file.
+    modules: str | None = None
+    #: ``auto``, or the path of a qemu-system binary.
+    qemu: str = "auto"
+    accel: Accel = Accel.AUTO
+    iommu: Iommu = Iommu.VIOTEST
+    modes: tuple[Mode, ...] = (Mode.TYPE1V2,)
+    #: Shell patterns of check names; empty: all.
+    checks: tuple[str, ...] = ()
+    smp: int = 1
+    #: Guest memory in MiB.
+    mem: int = 512
+    #: Appended to the guest's kernel command line.
+    append: tuple[str, ...] = ()
+    #: Appended to QEMU's argv.
+    qemu_args: tuple[str, ...] = ()
+    #: Deliberate device defects, by the device's own names.
+    mutants: tuple[str, ...] = ()
+    #: The number of dma engine endpoints.
+    endpoints: int = 1
+    #: Phase deadlines in seconds that differ from the defaults, sorted by phase.
+    timeouts: tuple[tuple[Phase, float], ...] = ()
+    #: A kernel that does not reach the beacon is bad (exit 1), not untestable (125).
+    boot_fail_is_bad: bool = False
+
+    def timeout(self, phase: Phase, accel: Accel) -> float:
+        """Return the deadline of a phase in seconds.
+
+        :param phase: The phase.
+        :param accel: The accelerator in use: ``kvm`` shortens the defaults.
+        :return: What the user asked for, else the scaled default.
+        """
+        asked = dict(self.timeouts).get(phase)
+        if asked is not None:
+            return asked
+        default = DEFAULT_TIMEOUTS[phase]
+        return max(5.0, default / 4) if accel is Accel.KVM else default
+
+
+@dataclass(frozen=True)
+class Function:
+    """A PCI function that viotest-device serves."""
+
+    name: str
+    #: ``0000:00:01.0``.
+    bdf: str
+    #: The vfio-user socket, relative to the run folder.
+    socket: str
+
+
+@dataclass(frozen=True)
+class EndpointFunction(Function):
+    """An endpoint; ``endpoint_id`` is what virtio-iommu calls it."""
+
+    endpoint_id: int = 0
+
+
+@dataclass(frozen=True)
+class EndpointRange:
+    """PCI functions that one virtio-iommu translates (a VIOT range)."""
+
+    segment: int
+    #: First and last requester id (bus << 8 | device << 3 | function).
+    bdf_start: int
+    bdf_end: int
+    #: Endpoint id of ``bdf_start``.
+    endpoint_start: int
+    #: ``bdf`` of the virtio-iommu function.
+    iommu_bdf: str
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Where everything sits on the guest's PCI buses. Derived from a Scenario."""
+
+    #: The virtio-iommu functions that we serve; empty with ``Iommu.QEMU``.
+    iommus: tuple[Function, ...]
+    endpoints: tuple[EndpointFunction, ...]
+    #: Slot on pcie.0 of QEMU's own virtio-iommu; None with ``Iommu.VIOTEST``.
+    qemu_iommu_bdf: str | None
+    #: Slot on pcie.0 of the NIC that carries SSH; outside every range.
+    nic_bdf: str
+    ranges: tuple[EndpointRange, ...] = field(default=())

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The options of a run, once: what the command line, the environment and the
+configuration file all accept.
+
+:data:`OPTIONS` is the table; :func:`parse_settings` turns raw strings into a frozen
+:class:`Settings` or raises :class:`~viotest.errors.UsageError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import fnmatch
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from viotest.errors import UsageError
+from viotest.scenario.model import Accel, Iommu, Mode, Phase, Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_Enum = TypeVar("_Enum", bound=enum.StrEnum)
+
+#: Machines that can be built; a new one is a record in ``viotest.machine.arch``.
+MACHINES = ("q35",)
+
+#: Less memory than this and the kernel, the initramfs and the checks' buffers
+#: do not fit (MiB).
+MIN_MEM = 192
+
+
+class Kind(enum.Enum):
+    """How often an option may be given, and whether it takes a value."""
+
+    ONE = "one"
+    MANY = "many"
+    FLAG = "flag"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of ``viotest run``."""
+
+    #: As written after ``--`` and in the configuration file.
+    name: str
+    kind: Kind
+    metavar: str
+    help: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable, e.g. ``VIOTEST_BOOT_FAIL_IS``."""
+        return "VIOTEST_" + self.name.replace("-", "_").upper()
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "kernel",
+        Kind.ONE,
+        "KERNEL",
+        "debian:trixie (default), debian:trixie-backports, debian:bookworm-backports,"
+        " a bzImage or vmlinux, or a built kernel tree",
+    ),
+    Option("modules", Kind.ONE, "DIR", "the lib/modules/RELEASE of a kernel file"),
+    Option(
+        "qemu",
+        Kind.ONE,
+        "PATH",
+        "qemu-system binary; default: a suitable one on PATH, else Debian's",
+    ),
+    Option("machine", Kind.ONE, "MACHINE", f"{', '.join(MACHINES)} (default)"),
+    Option("accel", Kind.ONE, "ACCEL", "auto (default), kvm or tcg"),
+    Option("iommu", Kind.ONE, "IOMMU", "viotest (default) or qemu: whose virtio-iommu"),
+    Option(
+        "mode",
+        Kind.MANY,
+        "MODE",
+        "type1 or type1v2; may be repeated (default: type1v2)",
+    ),
+    Option("check", Kind.MANY, "GLOB", "only the checks that match; may be repeated"),
+    Option("out", Kind.ONE, "DIR", "run folder to make (default: viotest-runs/TIME)"),
+    Option("smp", Kind.ONE, "N", "virtual CPUs (default: 1)"),
+    Option("mem", Kind.ONE, "MIB", "guest memory in MiB (default: 512)"),
+    Option("append", Kind.MANY, "ARG", "append to the guest's kernel command line"),
+    Option("qemu-arg", Kind.MANY, "ARG", "append to QEMU's argv"),
+    Option(
+        "timeout",
+        Kind.MANY,
+        "PHASE=SECONDS",
+        f"deadline of a phase: {', '.join(Phase)}; may be repeated",
+    ),
+    Option(
+        "boot-fail-is",
+        Kind.ONE,
+        "bad",
+        "a kernel that does not boot is bad (exit 1) instead of untestable (125)",
+    ),
+    Option(
+        "device-mutant",
+        Kind.MANY,
+        "NAME",
+        "switch on a deliberate defect of the device (viotest-device mutants)",
+    ),
+    Option("endpoints", Kind.ONE, "N", "dma engine endpoints (default: 1)"),
+    Option(
+        "dry-run",
+        Kind.FLAG,
+        "",
+        "print the exact argv of the device and QEMU, start nothing",
+    ),
+    Option("json", Kind.FLAG, "", "print results.json instead of the table"),
+    Option("verbose", Kind.FLAG, "", "say what is done while it is done"),
+)
+_BY_NAME = {option.name: option for option in OPTIONS}
+
+#: Raw values by option name; a flag that is set has one value, ``"1"``.
+Raw = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A scenario, and how one run of it is to be carried out and shown."""
+
+    scenario: Scenario
+    out: Path | None = None
+    dry_run: bool = False
+    json: bool = False
+    verbose: bool = False
+
+
+def nearest(value: str, valid: Iterable[str]) -> str:
+    """Return ``; did you mean X?`` and the valid values, for an error's hint."""
+    choices = list(valid)
+    close = difflib.get_close_matches(value, choices, n=1, cutoff=0.3)
+    guess = f"did you mean {close[0]}? " if close else ""
+    return f"{guess}known: {', '.join(choices)}"
+
+
+def raw_from_environment(environ: Mapping[str, str]) -> Raw:
+    """Read the options from ``VIOTEST_*``; lists are separated by newlines or commas.
+
+    Variables that are no option are left alone: others use the prefix too.
+    """
+    found: Raw = {}
+    for option in OPTIONS:
+        text = environ.get(option.variable)
+        if not text:
+            continue
+        if option.kind is Kind.MANY:
+            separator = "\n" if "\n" in text else ","
+            found[option.name] = [part for part in text.split(separator) if part]
+        else:
+            found.update(_one(option, text, option.variable))
+    return found
+
+
+def raw_from_config(values: Mapping[str, object], where: str) -> Raw:
+    """Read the options from a parsed configuration file.
+
+    :param values: Option names to strings, numbers, booleans or lists of strings.
+    :param where: The file, for errors.
+    :raise UsageError: When a key is unknown or a value has the wrong type.
+    """
+    found: Raw = {}
+    for name, value in values.items():
+        option = _BY_NAME.get(name)
+        if option is None:
+            raise UsageError(
+                f"{where}: unknown key {name!r}", hint=nearest(name, _BY_NAME)
+            )
+        many = option.kind is Kind.MANY
+        parts = value if many and isinstance(value, list) else [value]
+        flag = option.kind is Kind.FLAG
+        for part in parts:
+            if not isinstance(part, bool if flag else str | int | float):
+                raise UsageError(
+                    f"{where}: {name} is {value!r}",
+                    hint="wanted: true or false" if flag else "wanted: a string",
+                )
+            if not flag:
+                found.setdefault(name, []).append(str(part))
+            elif part:
+                found[name] = ["1"]
+    return found
+
+
+def _one(option: Option, text: str, where: str) -> Raw:
+    if option.kind is Kind.ONE:
+        return {option.name: [text]}
+    if text.lower() in ("1", "true", "yes", "on"):
+        return {option.name: ["1"]}
+    if text.lower() in ("0", "false", "no", "off"):
+        return {}
+    raise UsageError(f"{where}={text}: wanted 1 or 0")
+
+
+def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
+    """Turn raw option values into settings.
+
+    :param raw: Merged raw values, as from the functions above.
+    :param checks: The names of all checks, to refuse a pattern that matches none.
+    :raise UsageError: When a value is wrong; names the nearest valid one.
+    """
+    values = _Values(raw)
+    boot_fail_is = values.text("boot-fail-is", "")
+    if boot_fail_is not in ("", "bad"):
+        raise UsageError(f"--boot-fail-is {boot_fail_is}: the only value is bad")
+    scenario = Scenario(
+        kernel=values.text("kernel", Scenario.kernel),
+        modules=values.text("modules", "") or None,
+        qemu=values.text("qemu", Scenario.qemu),
+        machine=values.choice("machine", MACHINES, Scenario.machine),
+        accel=Accel(values.choice("accel", list(Accel), Accel.AUTO)),
+        iommu=Iommu(values.choice("iommu", list(Iommu), Iommu.VIOTEST)),
+        modes=_modes(values.many("mode")) or Scenario.modes,
+        checks=_checks(values.many("check"), checks),
+        smp=values.integer("smp", Scenario.smp, 1, 255),
+        mem=values.integer("mem", Scenario.mem, MIN_MEM, 1 << 20),
+        append=values.many("append"),
+        qemu_args=values.many("qemu-arg"),
+        mutants=values.many("device-mutant"),
+        endpoints=values.integer("endpoints", 1, 1, 15),
+        timeouts=_timeouts(values.many("timeout")),
+        boot_fail_is_bad=boot_fail_is == "bad",
+    )
+    out = values.text("out", "")
+    return Settings(
+        scenario,
+        out=Path(out).absolute() if out else None,
+        dry_run="dry-run" in raw,
+        json="json" in raw,
+        verbose="verbose" in raw,
+    )
+
+
+class _Values:
+    def __init__(self, raw: Raw) -> None:
+        self._raw = raw
+
+    def many(self, name: str) -> tuple[str, ...]:
+        return tuple(self._raw.get(name, ()))
+
+    def text(self, name: str, default: str) -> str:
+        values = self._raw.get(name)
+        return values[-1] if values else default
+
+    def choice(self, name: str, valid: Sequence[str], default: str) -> str:
+        return check_choice(f"--{name}", self.text(name, default), valid)
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        text = self.text(name, str(default))
+        try:
+            value = int(text)
+        except ValueError as error:
+            raise UsageError(f"--{name} {text}: not a whole number") from error
+        if not low <= value <= high:
+            raise UsageError(
+                f"--{name} {value}: out of range", hint=f"{low} to {high}"
+            )
+        return value
+
+
+def check_choice(option: str, value: str, valid: Sequence[str]) -> str:
+    """Return ``value`` if it is valid.
+
+    :raise UsageError: When it is not; the hint names the nearest valid value.
+    """
+    if value not in valid:
+        raise UsageError(f"{option} {value}: unknown", hint=nearest(value, valid))
+    return value
+
+
+def _modes(values: Iterable[str]) -> tuple[Mode, ...]:
+    modes = [Mode(check_choice("--mode", value, list(Mode))) for value in values]
+    return tuple(dict.fromkeys(modes))
+
+
+def _checks(patterns: tuple[str, ...], known: Sequence[str]) -> tuple[str, ...]:
+    for pattern in patterns:
+        if known and not fnmatch.filter(known, pattern):
+            raise UsageError(
+                f"--check {pattern}: matches no check", hint=nearest(pattern, known)
+            )
+    return patterns
+
+
+def _timeouts(values: Iterable[str]) -> tuple[tuple[Phase, float], ...]:
+    found: dict[Phase, float] = {}
+    for value in values:
+        name, _, seconds = value.partition("=")
+        phase = Phase(check_choice("--timeout", name, list(Phase)))
+        try:
+            found[phase] = float(seconds)
+        except ValueError as error:
+            raise UsageError(f"--timeout {value}: wanted {phase}=SECONDS") from error
+        if not 0 < found[phase] < 86400:
+            raise UsageError(f"--timeout {value}: wanted 0 < SECONDS < 86400")
+    return tuple(sorted(found.items()))
+
+
+def scenario_config(scenario: Scenario) -> dict[str, object]:
+    """Return the configuration that :func:`raw_from_config` reads as ``scenario``.
+
+    What a run writes into its folder: ``viotest run --config`` repeats it.
+    """
+    config: dict[str, object] = {
+        "kernel": scenario.kernel,
+        "qemu": scenario.qemu,
+        "machine": scenario.machine,
+        "accel": str(scenario.accel),
+        "iommu": str(scenario.iommu),
+        "mode": [str(mode) for mode in scenario.modes],
+        "check": list(scenario.checks),
+        "smp": scenario.smp,
+        "mem": scenario.mem,
+        "append": list(scenario.append),
+        "qemu-arg": list(scenario.qemu_args),
+        "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
+        "device-mutant": list(scenario.mutants),
+        "endpoints": scenario.endpoints,
+    }
+    if scenario.modules is not None:
+        config["modules"] = scenario.modules
+    if scenario.boot_fail_is_bad:
+        config["boot-fail-is"] = "bad"
+    return config

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who else saw it: the device's own log, and the guest's kernel."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from viotest.suite.judgement import CheckFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from viotest.guest.probe import Probe
+    from viotest.report.device_log import DeviceLog, DeviceRecord
+
+#: ``enum iommu_cap`` of include/linux/iommu.h, since Linux 2.6.39.
+IOMMU_CAP_CACHE_COHERENCY = 0
+
+# viommu_fault_handler() of drivers/iommu/virtio-iommu.c. The endpoint and the
+# address are what matters; the words around them have not changed since 5.3.
+_FAULT_LINE = re.compile(r"fault from EP (\d+) at (0x[0-9a-f]+)")
+_ASK = re.compile(r"-(\d+)\s.*viotest_ask: .*\bcap=(\d+)")
+_ANSWER = re.compile(r"-(\d+)\s.*viotest_answer: .*\bret=(0x[0-9a-f]+|\d+)")
+
+#: Probes on viommu_capable(). The function returns a C bool: only the low byte of
+#: the register counts.
+KPROBES = (
+    "p:viotest_ask viommu_capable cap=$arg2:u32",
+    "r:viotest_answer viommu_capable ret=$retval:u8",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question to virtio-iommu's ``capable()`` and its answer."""
+
+    capability: int
+    answer: bool
+
+
+def parse_capable(lines: Sequence[str]) -> list[Asked]:
+    """Pair questions and answers of :data:`KPROBES`.
+
+    :param lines: Lines of tracefs' ``trace``.
+    :return: In the order of the answers; a task asks one thing at a time.
+    """
+    open_questions: dict[str, int] = {}
+    asked = []
+    for line in lines:
+        if found := _ASK.search(line):
+            open_questions[found[1]] = int(found[2])
+        elif found := _ANSWER.search(line):
+            capability = open_questions.pop(found[1], None)
+            if capability is not None:
+                asked.append(Asked(capability, int(found[2], 0) != 0))
+    return asked
+
+
+class DeviceWatch:
+    """The device's log from now on.
+
+    :param log: The log; None if the guest's IOMMU is not ours.
+    """
+
+    def __init__(self, log: DeviceLog | None) -> None:
+        self._log = log
+        self._after = log.head() if log else 0
+
+    def records(self, kind: str) -> list[DeviceRecord]:
+        """Return the records of ``kind`` that came since, oldest first."""
+        if self._log is None:
+            return []
+        found = self._log.records(after=self._after)
+        return [record for record in found if record.kind == kind]
+
+    def expect_fault(self, endpoint_id: int, address: int) -> None:
+        """Fail unless the device put this fault into its event queue.
+
+        Passes by name when the IOMMU is QEMU's: its log is not ours to read.
+
+        :raise CheckFailed: When there is no such record.
+        """
+        if self._log is None:
+            return
+        faults = self.records("fault")
+        if any((f.endpoint, f.start) == (endpoint_id, address) for f in faults):
+            return
+        seen = [f"EP {f.endpoint} at {f.start:#x}" for f in faults]
+        raise CheckFailed(
+            "the device reported no such fault",
+            expected=f"EP {endpoint_id} at {address:#x}",
+            seen=", ".join(seen) or "none",
+        )
+
+
+def expect_guest_fault(
+    probe: Probe, endpoint_id: int, address: int, *, timeout: float = 3.0
+) -> None:
+    """Fail unless the guest's virtio-iommu driver reports this fault.
+
+    :param timeout: The event travels through the event queue, an interrupt and a
+        work item of the guest; seconds to wait for the driver's message.
+    :raise CheckFailed: When no message names endpoint and address in time.
+    """
+    deadline = time.monotonic() + timeout
+    others: list[str] = []
+    while (left := deadline - time.monotonic()) > 0:
+        # Waits in the guest for the next record; returns at once if one is there.
+        answer = probe.call("dmesg", timeout_ms=int(left * 1000), timeout=left + 5)
+        for text in _texts(answer):
+            found = _FAULT_LINE.search(text)
+            if found and (int(found[1]), int(found[2], 16)) == (endpoint_id, address):
+                return
+            if found:
+                others.append(text)
+    raise CheckFailed(
+        "the guest's virtio-iommu driver reported no such fault",
+        expected=f"fault from EP {endpoint_id} at {address:#x}",
+        seen="; ".join(others) or "no fault message in the kernel log",
+        cause="the event was lost: event queue, its interrupt, or a wrong endpoint id",
+    )
+
+
+def _texts(answer: Mapping[str, object]) -> list[str]:
+    lines = answer["lines"]
+    assert isinstance(lines, list)
+    return [str(line["text"]) for line in lines]

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the checks do, as functions over an open :class:`Passthrough`.
+
+Each step makes its own buffers and mappings at ``pt.iova`` and takes the mappings
+away again, so that steps can follow each other in any order and be repeated.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from viotest.suite.judgement import CheckFailed, expect
+from viotest.suite.observe import DeviceWatch, expect_guest_fault
+from viotest.suite.passthrough import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from viotest.report.device_log import DeviceLog
+    from viotest.suite.passthrough import Passthrough
+
+KIB = 1024
+MIB = 1024 * KIB
+
+#: Sizes by the name in the check's id: (length, offset into the mapping) pairs.
+#: ``odd``: one byte, across one page edge, and lengths that no power of two divides.
+SIZES: dict[str, tuple[tuple[int, int], ...]] = {
+    "4KiB": ((4 * KIB, 0),),
+    "64KiB": ((64 * KIB, 0),),
+    "2MiB": ((2 * MIB, 0),),
+    "odd": ((1, 1), (3, 4094), (4095, 1), (4097, 7), (65537, 5), (123457, 4099)),
+}
+
+#: What memory holds that nobody may write to.
+GUARD = 0xA5
+
+
+def _span(length: int, offset: int) -> int:
+    """Bytes of a mapping that holds the range and one guard page behind it."""
+    return -(-(offset + length) // PAGE) * PAGE + PAGE
+
+
+@contextmanager
+def mapped(
+    pt: Passthrough, name: str, size: int, iova: int, *, flags: str, byte: int
+) -> Iterator[None]:
+    """A fresh buffer, filled with ``byte`` and mapped at ``iova``; then unmapped."""
+    pt.buffer(name, size, byte=byte)
+    pt.map(name, iova, flags=flags)
+    yield
+    pt.unmap(iova, size)
+    pt.free(name)
+
+
+def dma_read(pt: Passthrough, length: int, offset: int) -> None:
+    """Memory to the endpoint, through a read-only mapping.
+
+    What arrived is looked at twice: by the checksum that the engine computes on its
+    way, and by the first and last bytes in the engine's local memory.
+    """
+    size = _span(length, offset)
+    with mapped(pt, "src", size, pt.iova, flags="r", byte=0):
+        pt.fill("src", seed=length)
+        crc = pt.crc("src", offset=offset, size=length)
+        seen = pt.expect_dma("checksum", pt.iova + offset, length)
+        expect(seen.result, crc, f"CRC-32 of {length} bytes", cause=_WRONG_BYTES)
+        pt.expect_dma("read", pt.iova + offset, length, operand=0)
+        edge = min(length, 8)
+        for at in (0, length - edge):
+            expect(
+                pt.local_bytes(at, edge),
+                pt.peek("src", offset + at, edge),
+                f"bytes {at} to {at + edge - 1} of {length} in the engine's memory",
+                cause=_WRONG_BYTES,
+            )
+
+
+def dma_write(pt: Passthrough, length: int, offset: int) -> None:
+    """The endpoint to memory, through a write-only mapping; guards stay untouched."""
+    size = _span(length, offset)
+    target = pt.iova + 64 * MIB
+    with (
+        mapped(pt, "src", size, pt.iova, flags="r", byte=0),
+        mapped(pt, "dst", size, target, flags="w", byte=GUARD),
+    ):
+        pt.fill("src", seed=length + 1)
+        pt.expect_dma("read", pt.iova + offset, length, operand=0)
+        pt.expect_dma("write", target + offset, length, operand=0)
+        _expect_arrived(pt, length, offset, size)
+
+
+def dma_copy(pt: Passthrough, length: int, offset: int) -> None:
+    """Memory to memory, between two mappings; guards stay untouched."""
+    size = _span(length, offset)
+    target = pt.iova + 64 * MIB
+    with (
+        mapped(pt, "src", size, pt.iova, flags="r", byte=0),
+        mapped(pt, "dst", size, target, flags="rw", byte=GUARD),
+    ):
+        pt.fill("src", seed=length + 2)
+        pt.expect_dma("copy", pt.iova + offset, length, operand=target + offset)
+        _expect_arrived(pt, length, offset, size)
+
+
+_WRONG_BYTES = "the IOMMU translates to another page, or the memory is not shared"
+
+
+def _expect_arrived(pt: Passthrough, length: int, offset: int, size: int) -> None:
+    pt.expect_equal("src", "dst", length, offset_a=offset, offset_b=offset)
+    if offset:
+        pt.expect_untouched("dst", GUARD, offset=0, size=offset)
+    after = offset + length
+    pt.expect_untouched("dst", GUARD, offset=after, size=size - after)
+
+
+def dma_in_flight(pt: Passthrough) -> None:
+    """64 copies submitted before the first is waited for."""
+    count, chunk = 64, 16 * KIB
+    target = pt.iova + 64 * MIB
+    with (
+        mapped(pt, "src", count * chunk, pt.iova, flags="r", byte=0),
+        mapped(pt, "dst", count * chunk, target, flags="w", byte=GUARD),
+    ):
+        pt.fill("src", seed=count)
+        pt.many("copy", pt.iova, chunk, count=count, operand=target)
+        pt.expect_equal("src", "dst", count * chunk)
+
+
+def fault_unmapped(
+    pt: Passthrough, log: DeviceLog | None, reasons: tuple[str, ...]
+) -> None:
+    """Accesses outside every mapping: refused, reported twice, no byte moved."""
+    with mapped(pt, "island", PAGE, pt.iova, flags="rw", byte=GUARD):
+        outside = pt.iova + PAGE
+        for op in ("read", "write"):
+            watch = DeviceWatch(log)
+            seen = pt.expect_fault(op, outside, 64, address=outside, reasons=reasons)
+            expect(seen.done, 0, f"bytes moved by the refused {op}")
+            expect(seen.fault_write, op == "write", "the refused access is a write")
+            _expect_reported(pt, watch, outside)
+        pt.expect_untouched("island", GUARD)
+        # Across the end of the mapping: exactly the bytes before the end move.
+        edge = outside - 16
+        seen = pt.expect_fault(
+            "fill", edge, 64, address=outside, reasons=reasons, operand=0
+        )
+        expect(seen.done, 16, "bytes moved before the end of the mapping")
+        pt.expect_untouched("island", GUARD, offset=0, size=PAGE - 16)
+
+
+def fault_permission(
+    pt: Passthrough, log: DeviceLog | None, reasons: tuple[str, ...]
+) -> None:
+    """A write through a read-only mapping: refused, reported twice, no byte moved."""
+    with mapped(pt, "rom", PAGE, pt.iova, flags="r", byte=GUARD):
+        pt.expect_dma("checksum", pt.iova, PAGE)
+        watch = DeviceWatch(log)
+        seen = pt.expect_fault("fill", pt.iova, 64, address=pt.iova, reasons=reasons)
+        expect(seen.done, 0, "bytes moved by the refused write")
+        expect(seen.fault_write, True, "the refused access is a write")
+        pt.expect_untouched("rom", GUARD)
+        _expect_reported(pt, watch, pt.iova)
+
+
+def unmap(pt: Passthrough, log: DeviceLog | None, reasons: tuple[str, ...]) -> None:
+    """What went through before an unmap is refused after it."""
+    pt.buffer("gone", PAGE, byte=0)
+    pt.map("gone", pt.iova)
+    pt.expect_dma("fill", pt.iova, PAGE, operand=0)
+    pt.unmap(pt.iova, PAGE)
+    pt.probe.call("set", name="gone", byte=GUARD)
+    watch = DeviceWatch(log)
+    pt.expect_fault("fill", pt.iova, PAGE, address=pt.iova, reasons=reasons)
+    pt.expect_untouched("gone", GUARD)
+    pt.expect_fault("read", pt.iova, PAGE, address=pt.iova, reasons=reasons)
+    watch.expect_fault(pt.endpoint.endpoint_id, pt.iova)
+    pt.free("gone")
+
+
+def _expect_reported(pt: Passthrough, watch: DeviceWatch, address: int) -> None:
+    watch.expect_fault(pt.endpoint.endpoint_id, address)
+    expect_guest_fault(pt.probe, pt.endpoint.endpoint_id, address)
+
+
+def interrupts(pt: Passthrough) -> None:
+    """Each MSI-X vector, raised by register and by the end of a transaction."""
+    vectors = pt.engine()["nr_vectors"]
+    assert isinstance(vectors, int)
+    pt.probe.call("irq-enable", index="msix", vectors=vectors)
+    with mapped(pt, "page", PAGE, pt.iova, flags="rw", byte=0):
+        for vector in range(vectors):
+            pt.probe.call("irq-trigger", vector=vector)
+            pt.expect_irq(vector)
+            pt.submit(0, "fill", pt.iova, 8, irq="msix", vector=vector)
+            pt.expect_irq(vector)
+            expect(pt.wait(0).status, "ok", "transaction behind the interrupt")
+    pt.probe.call("irq-disable", index="msix")
+
+
+def flr(pt: Passthrough) -> None:
+    """A reset under load: transactions end, registers clear, and then it works."""
+    size = 2 * MIB
+    with mapped(pt, "load", size, pt.iova, flags="r", byte=1):
+        pt.scratch_write(0x5A5A5A5A)
+        expect(pt.scratch_read(), 0x5A5A5A5A, "scratch register before the reset")
+        for slot in range(32):
+            pt.submit(slot, "checksum", pt.iova, size)
+        # vfio-pci saves and restores configuration space around the reset.
+        pt.probe.call("reset")
+        expect(pt.scratch_read(), 0, "scratch register after the reset")
+        expect(pt.in_flight(), 0, "transactions in flight after the reset")
+        expect(
+            pt.expect_dma("checksum", pt.iova, PAGE).result,
+            pt.crc("load", size=PAGE),
+            "CRC-32 after the reset",
+        )
+
+
+def bars(pt: Passthrough) -> None:
+    """Configuration space and both BARs, in every access size."""
+    for at, size, value in ((0, 2, 0x1234), (2, 2, 0x7E57), (0, 4, 0x7E571234)):
+        expect(pt.config_read(at, size), value, f"config space at {at:#x}/{size}")
+    info = pt.engine()
+    expect(info["magic"], 0x414D4456, "magic of the dma engine")
+    pt.scratch_write(0xC0FFEE01)
+    expect(pt.scratch_read(), 0xC0FFEE01, "scratch register")
+    pt.scratch_write(0)
+    value = 0x8877665544332211
+    for at, size in ((0, 8), (16, 4), (24, 2), (32, 1), (4 * MIB - 8, 8)):
+        part = value & (1 << 8 * size) - 1
+        pt.local_write(at, part, size)
+        expect(pt.local_read(at, size), part, f"local memory at {at:#x}/{size}")
+
+
+def bus_master(pt: Passthrough) -> None:
+    """Without bus mastering nothing moves."""
+    with mapped(pt, "page", PAGE, pt.iova, flags="rw", byte=GUARD):
+        pt.probe.call("bus-master", on=0)
+        expect(pt.dma("fill", pt.iova, PAGE).status, "no-bus-master", "DMA")
+        pt.expect_untouched("page", GUARD)
+        pt.probe.call("bus-master", on=1)
+        pt.expect_dma("fill", pt.iova, PAGE)
+
+
+def everything(
+    pt: Passthrough, log: DeviceLog | None, reasons: tuple[str, ...]
+) -> None:
+    """All steps, the small sizes: what a second binding must be able to do again."""
+    bars(pt)
+    for step in (dma_read, dma_write, dma_copy):
+        for length, offset in SIZES["4KiB"] + SIZES["odd"][:2]:
+            step(pt, length, offset)
+    unmap(pt, log, reasons)
+    interrupts(pt)
+    flr(pt)

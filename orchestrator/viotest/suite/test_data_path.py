@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The endpoint in userspace's hands: access, DMA, faults, interrupts, reset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from viotest.guest.probe import ProbeError
+from viotest.suite import steps
+from viotest.suite.judgement import expect, refused
+from viotest.suite.passthrough import Passthrough
+
+if TYPE_CHECKING:
+    from viotest.guest.probe import Probe
+    from viotest.report.device_log import DeviceLog
+    from viotest.scenario.model import EndpointFunction, Mode
+    from viotest.suite.binding import Binding
+
+sizes = pytest.mark.parametrize("size", list(steps.SIZES))
+
+
+def test_open(
+    probe: Probe, bound: Binding, endpoint: EndpointFunction, mode: Mode
+) -> None:
+    pt = Passthrough(probe, endpoint, mode)
+    try:
+        info = pt.open()
+    except ProbeError as error:
+        raise refused(error, "open") from error
+    expect(str(info["group"]), bound.group, "group that was opened")
+    pt.close()
+
+
+def test_bar(vfio: Passthrough) -> None:
+    steps.bars(vfio)
+    steps.bus_master(vfio)
+
+
+def test_no_snoop_enforcement(vfio: Passthrough) -> None:
+    seen = vfio.probe.call("extension", id="VFIO_DMA_CC_IOMMU")["value"]
+    expect(
+        seen,
+        0,
+        "VFIO_DMA_CC_IOMMU",
+        cause="virtio-iommu has no enforce_cache_coherency; something else answers",
+    )
+
+
+@sizes
+def test_dma_read(vfio: Passthrough, size: str) -> None:
+    for length, offset in steps.SIZES[size]:
+        steps.dma_read(vfio, length, offset)
+
+
+@sizes
+def test_dma_write(vfio: Passthrough, size: str) -> None:
+    for length, offset in steps.SIZES[size]:
+        steps.dma_write(vfio, length, offset)
+
+
+@sizes
+def test_dma_copy(vfio: Passthrough, size: str) -> None:
+    for length, offset in steps.SIZES[size]:
+        steps.dma_copy(vfio, length, offset)
+
+
+def test_dma_in_flight(vfio: Passthrough) -> None:
+    steps.dma_in_flight(vfio)
+
+
+def test_fault_unmapped(
+    vfio: Passthrough, iommu_log: DeviceLog | None, fault_reasons: tuple[str, ...]
+) -> None:
+    steps.fault_unmapped(vfio, iommu_log, fault_reasons)
+
+
+def test_fault_permission(
+    vfio: Passthrough, iommu_log: DeviceLog | None, fault_reasons: tuple[str, ...]
+) -> None:
+    steps.fault_permission(vfio, iommu_log, fault_reasons)
+
+
+def test_unmap(
+    vfio: Passthrough, iommu_log: DeviceLog | None, fault_reasons: tuple[str, ...]
+) -> None:
+    steps.unmap(vfio, iommu_log, fault_reasons)
+
+
+def test_interrupt(vfio: Passthrough) -> None:
+    steps.interrupts(vfio)
+
+
+def test_flr(vfio: Passthrough) -> None:
+    steps.flr(vfio)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Taken from vfio-pci and given back: everything must work a second time.
+
+Last on purpose: the other checks share the first binding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from viotest.guest.probe import ProbeError
+from viotest.suite import steps
+from viotest.suite.binding import VFIO_DRIVER, bind
+from viotest.suite.judgement import expect, refused
+from viotest.suite.passthrough import Passthrough
+
+if TYPE_CHECKING:
+    from viotest.guest.probe import Probe
+    from viotest.report.device_log import DeviceLog
+    from viotest.scenario.model import EndpointFunction, Mode
+    from viotest.suite.binding import Binding
+
+
+def test_rebind(
+    probe: Probe,
+    bound: Binding,
+    endpoint: EndpointFunction,
+    mode: Mode,
+    iommu_log: DeviceLog | None,
+    fault_reasons: tuple[str, ...],
+) -> None:
+    probe.call("unbind", bdf=endpoint.bdf)
+    names = probe.call("list", path=f"/sys/bus/pci/devices/{endpoint.bdf}")["names"]
+    assert isinstance(names, list)
+    expect("driver" in names, False, "a driver holds the unbound endpoint")
+    again = bind(probe, endpoint)
+    if again.error is not None:
+        raise refused(again.error, "second bind to vfio-pci")
+    expect(again.driver, VFIO_DRIVER, "driver after the second bind")
+    pt = Passthrough(probe, endpoint, mode)
+    try:
+        pt.open()
+        steps.everything(pt, iommu_log, fault_reasons)
+        pt.close()
+    except ProbeError as error:
+        raise refused(error, "passthrough after the second bind") from error

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The device's configuration file: what it says, and what it may not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from viotest_device.config import ConfigError, ResvMem, parse_config, read_config
+
+from viotest.machine.argv import device_config
+from viotest.scenario.model import Iommu, Scenario
+from viotest.scenario.topology import build_topology
+
+_GOOD = """
+mutants = ["ignore-unmap"]
+[log]
+path = "device.bin"
+[monitor]
+socket = "monitor.sock"
+[[iommu]]
+socket = "viommu0.sock"
+[[endpoint]]
+name = "ep0"
+socket = "ep0.sock"
+id = 0x80
+iommu = 0
+resv_mem = [{ type = "msi", start = 0xfee00000, end = 0xfeefffff }]
+"""
+
+
+def test_config_is_read() -> None:
+    config = parse_config(_GOOD)
+    assert config.mutants == ("ignore-unmap",)
+    assert config.iommus[0].socket == "viommu0.sock"
+    endpoint = config.endpoints[0]
+    assert (endpoint.id, endpoint.iommu) == (0x80, 0)
+    assert endpoint.resv_mem == (ResvMem(1, 0xFEE00000, 0xFEEFFFFF),)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("id = 0x80", "id = -1", "endpoint[0].id"),
+        ("id = 0x80", "id = true", "endpoint[0].id"),
+        ("id = 0x80", "", "endpoint[0].id"),
+        ("iommu = 0", "iommu = 1", "endpoint[0].iommu"),
+        ('type = "msi"', 'type = "dma"', "endpoint[0].resv_mem[0].type"),
+        ("end = 0xfeefffff", "end = 0", "endpoint[0].resv_mem[0].end"),
+        ('name = "ep0"', f'name = "{"x" * 32}"', "endpoint[0].name"),
+        ('path = "device.bin"', "path = 3", "log.path"),
+        ('path = "device.bin"', 'pfad = "x"', "log.pfad"),
+        ('["ignore-unmap"]', "[1]", "mutants"),
+        ("[monitor]", "[monitr]", "monitor"),
+    ],
+)
+def test_config_names_the_wrong_key(old: str, new: str, where: str) -> None:
+    assert old in _GOOD
+    with pytest.raises(ConfigError) as caught:
+        parse_config(_GOOD.replace(old, new))
+    assert caught.value.where == where
+
+
+def test_config_that_serves_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="neither"):
+        parse_config('[monitor]\nsocket = "m"\n')
+
+
+def test_config_that_is_no_toml_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not TOML"):
+        parse_config("= nonsense")
+
+
+def test_config_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("iommu", list(Iommu))
+def test_config_that_viotest_writes_is_understood(iommu: Iommu) -> None:
+    scenario = Scenario(iommu=iommu, endpoints=3, mutants=("ignore-unmap",))
+    topology = build_topology(scenario)
+    config = parse_config(device_config(scenario, topology))
+    assert [e.id for e in config.endpoints] == [0x80, 0x88, 0x90]
+    behind = 0 if iommu is Iommu.VIOTEST else None
+    assert {e.iommu for e in config.endpoints} == {behind}
+    assert len(config.iommus) == len(topology.iommus)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The cffi boundary: every declaration is touched, every error is translated."""
+
+from __future__ import annotations
+
+import errno
+import re
+from pathlib import Path
+
+import pytest
+from viotest_device import core
+from viotest_device._core import ffi, lib
+from viotest_device.config import DeviceConfig, EndpointConfig, IommuConfig, ResvMem
+from viotest_device.core import Core, CoreError
+
+from viotest.report import device_log
+
+_HEADER = Path(__file__).parents[2] / "device/core/include/viommu.h"
+_STRUCTS = re.findall(r"^struct (\w+) \{", _HEADER.read_text(), re.MULTILINE)
+_FUNCTIONS = re.findall(r"^\w.*?\b(viommu_\w+)\(.*\);", _HEADER.read_text(), re.M)
+
+
+@pytest.mark.parametrize("name", _STRUCTS)
+def test_struct_can_be_made(name: str) -> None:
+    # A wrong cdef fails only when it is used.
+    assert ffi.sizeof(f"struct {name}") > 0
+    assert ffi.typeof(f"struct {name}").fields
+
+
+@pytest.mark.parametrize("name", _FUNCTIONS)
+def test_function_is_there(name: str) -> None:
+    assert ffi.typeof(getattr(lib, name)).kind == "function"
+
+
+def test_header_was_parsed() -> None:
+    assert len(_STRUCTS) >= 9
+    assert len(_FUNCTIONS) >= 13
+
+
+def test_log_names_agree_with_the_core() -> None:
+    kinds = [core.LOG_KINDS[i] for i in range(len(device_log.KINDS))]
+    assert tuple(kinds) == device_log.KINDS
+    assert core.LOG_KINDS[len(device_log.KINDS)] == "nr-kinds"
+    assert tuple(core.COUNTERS.values()) == device_log.COUNTERS
+
+
+def _config(folder: Path, **changes: object) -> DeviceConfig:
+    endpoint = EndpointConfig(
+        name="ep0",
+        socket=str(folder / "ep0.sock"),
+        id=0x80,
+        iommu=0,
+        resv_mem=(ResvMem(1, 0xFEE00000, 0xFEEFFFFF),),
+    )
+    values: dict[str, object] = {
+        "iommus": (IommuConfig(socket=str(folder / "viommu0.sock")),),
+        "endpoints": (endpoint,),
+        "monitor": str(folder / "monitor.sock"),
+        "log_path": str(folder / "device.bin"),
+    }
+    return DeviceConfig(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_core_serves_and_cleans_up(tmp_path: Path) -> None:
+    device = Core(_config(tmp_path))
+    device.start()
+    assert (tmp_path / "ep0.sock").is_socket()
+    (row,) = device.query_endpoints()
+    assert row["name"] == "ep0"
+    assert row["domain"] is None
+    assert device.query_domains() == []
+    assert set(device.counters().values()) == {0}
+    device.close()
+    device.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["device.bin"]
+
+
+def test_core_that_is_closed_refuses_every_call(tmp_path: Path) -> None:
+    device = Core(_config(tmp_path))
+    device.close()
+    with pytest.raises(CoreError):
+        device.query_endpoints()
+    with pytest.raises(CoreError):
+        device.start()
+
+
+def test_core_refuses_an_unknown_mutant(tmp_path: Path) -> None:
+    with pytest.raises(CoreError) as caught:
+        Core(_config(tmp_path, mutants=("no-such-mutant",)))
+    assert caught.value.errno == errno.ENOENT
+
+
+def test_core_refuses_a_log_that_cannot_be_made(tmp_path: Path) -> None:
+    with pytest.raises(CoreError) as caught:
+        Core(_config(tmp_path, log_path=str(tmp_path / "absent" / "device.bin")))
+    assert caught.value.errno == errno.ENOENT
+
+
+def test_core_refuses_a_socket_that_cannot_be_bound(tmp_path: Path) -> None:
+    (tmp_path / "ep0.sock").write_text("in the way")
+    device = Core(_config(tmp_path))
+    with pytest.raises(CoreError):
+        device.start()
+    device.close()
+    assert (tmp_path / "ep0.sock").read_text() == "in the way"
+
+
+def test_log_of_a_core_is_read_from_the_file(tmp_path: Path) -> None:
+    device = Core(_config(tmp_path))
+    log = device_log.DeviceLog(tmp_path / "device.bin")
+    assert log.counters() == device.counters()
+    assert log.head() == 0
+    device.close()
+
+
+def test_every_mutant_says_what_must_be_noticed() -> None:
+    mutants = core.mutants()
+    assert {"ignore-unmap", "ignore-permissions", "translate-off-by-page"} <= set(
+        mutants
+    )
+    assert all(len(notice) > 10 for notice in mutants.values())

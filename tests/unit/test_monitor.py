@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The device's monitor, driven by the same client that drives QEMU's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from qemu.qmp import QMPClient
+from qemu.qmp.error import QMPError
+from qemu.qmp.qmp_client import ExecuteError
+from viotest_device.config import DeviceConfig, EndpointConfig, IommuConfig
+from viotest_device.core import Core, mutants
+from viotest_device.monitor import Monitor
+
+
+@contextlib.asynccontextmanager
+async def _monitor(folder: Path) -> AsyncIterator[Monitor]:
+    path = str(folder / "monitor.sock")
+    endpoint = EndpointConfig("ep0", str(folder / "ep0.sock"), 0x80, iommu=0)
+    iommu = IommuConfig(str(folder / "viommu0.sock"))
+    core = Core(DeviceConfig((iommu,), (endpoint,), path))
+    core.start()
+    monitor = Monitor(core, path)
+    await monitor.start()
+    try:
+        yield monitor
+    finally:
+        await monitor.stop()
+        core.close()
+
+
+@contextlib.asynccontextmanager
+async def _client(folder: Path) -> AsyncIterator[QMPClient]:
+    client = QMPClient("test")
+    await client.connect(str(folder / "monitor.sock"))
+    try:
+        yield client
+    finally:
+        await client.disconnect()
+
+
+def test_monitor_answers_every_query(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _monitor(tmp_path), _client(tmp_path) as client:
+            names = {row["name"] for row in await client.execute("query-commands")}
+            for name in names:
+                if name.startswith("query-"):
+                    assert await client.execute(name) is not None
+            status = await client.execute("query-status")
+            assert status["status"] == "running"
+            (endpoint,) = await client.execute("query-endpoints")
+            assert endpoint["id"] == 0x80
+
+    asyncio.run(scenario())
+
+
+def test_monitor_lists_the_devices_own_mutants(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _monitor(tmp_path), _client(tmp_path) as client:
+            rows = await client.execute("query-mutants")
+            assert {row["name"]: row["notice"] for row in rows} == mutants()
+            arguments = {"name": "ignore-unmap", "enable": True}
+            assert await client.execute("set-mutant", arguments) == {}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "text"),
+    [
+        ("no-such-command", {}, "has not been found"),
+        ("set-mutant", {"name": "no-such", "enable": True}, "ignore-unmap"),
+        ("set-mutant", {"name": "ignore-unmap"}, "enable"),
+        ("set-trace", {"kinds": ["no-such"]}, "client-gone"),
+        ("set-trace", {}, "kinds"),
+    ],
+)
+def test_monitor_refuses(
+    tmp_path: Path, command: str, arguments: dict[str, object], text: str
+) -> None:
+    async def scenario() -> None:
+        async with _monitor(tmp_path), _client(tmp_path) as client:
+            with pytest.raises(ExecuteError, match=text):
+                await client.execute(command, arguments)
+            assert await client.execute("query-status")
+
+    asyncio.run(scenario())
+
+
+def test_monitor_broadcasts_a_client_of_the_endpoint(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _monitor(tmp_path), _client(tmp_path) as client:
+            await client.execute("query-status")
+            with client.listener() as listener:
+                _, writer = await asyncio.open_unix_connection(tmp_path / "ep0.sock")
+                event = await asyncio.wait_for(listener.get(), 5)
+                assert event["event"] == "CLIENT_ATTACHED"
+                writer.close()
+                while event["event"] != "CLIENT_GONE":
+                    event = await asyncio.wait_for(listener.get(), 5)
+                assert event["data"]["endpoint"] == 0x80
+
+    asyncio.run(scenario())
+
+
+def test_monitor_quit_ends_the_device(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _monitor(tmp_path) as monitor, _client(tmp_path) as client:
+            await client.execute("quit")
+            await asyncio.wait_for(monitor.quit.wait(), 5)
+
+    asyncio.run(scenario())
+
+
+def test_monitor_survives_garbage(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _monitor(tmp_path):
+            path = tmp_path / "monitor.sock"
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(b"garbage\n")
+            answer = await asyncio.wait_for(reader.read(), 5)
+            assert b"GenericError" in answer
+            writer.close()
+            async with _client(tmp_path) as client:
+                assert await client.execute("query-status")
+
+    asyncio.run(scenario())
+
+
+def test_monitor_demands_negotiation(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _monitor(tmp_path):
+            path = tmp_path / "monitor.sock"
+            reader, writer = await asyncio.open_unix_connection(path)
+            await reader.readline()
+            writer.write(b'{"execute": "query-status"}')
+            answer = await asyncio.wait_for(reader.readline(), 5)
+            assert b"CommandNotFound" in answer
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_monitor_socket_is_gone_afterwards(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _monitor(tmp_path), _client(tmp_path):
+            assert (tmp_path / "monitor.sock").is_socket()
+        with pytest.raises((OSError, QMPError)):
+            async with _client(tmp_path):
+                pass
+
+    asyncio.run(scenario())
+    assert not (tmp_path / "monitor.sock").exists()
