@@ -17,7 +17,10 @@ static void init_locks(struct viommu_ctx *ctx)
 {
 	pthread_rwlockattr_t attr;
 
-	/* An UNMAP must not wait for readers that keep coming: its guest spins with interrupts off. */
+	/*
+	 * An UNMAP must not wait for readers that keep coming: its guest spins with
+	 * interrupts off.
+	 */
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&ctx->dma_lock, &attr);
@@ -126,7 +129,8 @@ static int resolve_iommu(const struct viommu_ctx *ctx, uint32_t index, struct io
 	return 0;
 }
 
-int viommu_ctx_add_endpoint(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config, uint32_t *ret)
+int viommu_ctx_add_endpoint(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config,
+			    uint32_t *ret)
 {
 	struct iommu *iommu;
 	int r;
@@ -193,8 +197,8 @@ const struct viommu_log_header *viommu_ctx_log(viommu_ctx_t *ctx)
 	return log_header(ctx->log);
 }
 
-size_t viommu_ctx_log_read(viommu_ctx_t *ctx, uint64_t *seq, struct viommu_log_record *buf, size_t max,
-			   uint64_t *dropped)
+size_t viommu_ctx_log_read(viommu_ctx_t *ctx, uint64_t *seq, struct viommu_log_record *buf,
+			   size_t max, uint64_t *dropped)
 {
 	return log_read(ctx->log, seq, buf, max, dropped);
 }

@@ -57,7 +57,8 @@ static void fill_domain(const struct iommu *iommu, const struct domain *domain,
 	};
 }
 
-static size_t query_iommu(const struct iommu *iommu, struct viommu_domain_info *buf, size_t max, size_t nr)
+static size_t query_iommu(const struct iommu *iommu, struct viommu_domain_info *buf, size_t max,
+			  size_t nr)
 {
 	for (size_t i = 0; i < DOMAIN_BUCKETS; i++) {
 		const struct domain *domain = iommu->domains.buckets[i];

@@ -143,8 +143,8 @@ static enum dma_engine_status move_by_client(struct slice *slice)
 		memcpy(page, buf, slice->client_len);
 		pthread_rwlock_unlock(&ctx->dma_lock);
 	}
-	r = vfu_dma_access(slice->transfer->endpoint->vfu, slice->client_addr, page, slice->client_len,
-			   slice->is_write, CLIENT_TIMEOUT_MS);
+	r = vfu_dma_access(slice->transfer->endpoint->vfu, slice->client_addr, page,
+			   slice->client_len, slice->is_write, CLIENT_TIMEOUT_MS);
 	pthread_rwlock_rdlock(&ctx->dma_lock);
 	status = may_continue(slice->transfer);
 	if (status == DMA_STATUS_OK && r < 0) {
@@ -159,8 +159,9 @@ static enum dma_engine_status move_by_client(struct slice *slice)
 	return status;
 }
 
-enum dma_engine_status dma_slice(struct dma_transfer *transfer, uint64_t iova, void *buf, size_t len,
-				 bool is_write, _Atomic uint64_t *done, size_t *ret_moved)
+enum dma_engine_status dma_slice(struct dma_transfer *transfer, uint64_t iova, void *buf,
+				 size_t len, bool is_write, _Atomic uint64_t *done,
+				 size_t *ret_moved)
 {
 	struct viommu_ctx *ctx = transfer->endpoint->ctx;
 	struct slice slice = {

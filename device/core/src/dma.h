@@ -55,8 +55,8 @@ struct endpoint {
  * name that is too long or reserved regions that are inverted, overlap, or hold
  * a second MSI window.
  */
-int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iommu *iommu, uint32_t source,
-		  const struct viommu_endpoint_config *config);
+int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iommu *iommu,
+		  uint32_t source, const struct viommu_endpoint_config *config);
 void endpoint_deinit(struct endpoint *endpoint);
 
 struct dma_fault {
@@ -81,8 +81,9 @@ struct dma_transfer {
  *
  * DMA_STATUS_OK, _FAULT, _NO_BUS_MASTER or _ABORTED. Worker threads only.
  */
-enum dma_engine_status dma_slice(struct dma_transfer *transfer, uint64_t iova, void *buf, size_t len,
-				 bool is_write, _Atomic uint64_t *done, size_t *ret_moved);
+enum dma_engine_status dma_slice(struct dma_transfer *transfer, uint64_t iova, void *buf,
+				 size_t len, bool is_write, _Atomic uint64_t *done,
+				 size_t *ret_moved);
 
 /* Where an access goes. */
 struct dma_target {
@@ -93,6 +94,7 @@ struct dma_target {
 };
 
 /* Translates the first bytes of an access; dma_lock is held, or this is the reactor. */
-struct dma_target dma_translate(const struct endpoint *endpoint, uint64_t iova, size_t len, bool is_write);
+struct dma_target dma_translate(const struct endpoint *endpoint, uint64_t iova, size_t len,
+				bool is_write);
 
 #endif /* DMA_H */

@@ -35,8 +35,8 @@ static int check_resv(const struct viommu_resv_mem *resv, size_t nr_resv)
 	return nr_msi <= 1 ? 0 : -EINVAL;
 }
 
-int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iommu *iommu, uint32_t source,
-		  const struct viommu_endpoint_config *config)
+int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iommu *iommu,
+		  uint32_t source, const struct viommu_endpoint_config *config)
 {
 	struct viommu_resv_mem *resv = NULL;
 	int r;
@@ -83,7 +83,8 @@ static size_t cut_len(size_t len, uint64_t start, uint64_t end)
  * Reserved regions come first, whatever the endpoint is attached to: they stand
  * for what the bus does with an access before any translation.
  */
-static bool translate_reserved(const struct endpoint *endpoint, struct dma_target *target, bool is_write)
+static bool translate_reserved(const struct endpoint *endpoint, struct dma_target *target,
+			       bool is_write)
 {
 	for (size_t i = 0; i < endpoint->nr_resv; i++) {
 		const struct viommu_resv_mem *resv = &endpoint->resv[i];
@@ -108,7 +109,8 @@ static bool translate_reserved(const struct endpoint *endpoint, struct dma_targe
 	return false;
 }
 
-static void translate_mapped(const struct endpoint *endpoint, struct dma_target *target, bool is_write)
+static void translate_mapped(const struct endpoint *endpoint, struct dma_target *target,
+			     bool is_write)
 {
 	const struct mapping *mapping = mapping_find(&endpoint->domain->mappings, target->addr);
 	const struct mutants *mutants = &endpoint->ctx->mutants;
@@ -129,7 +131,8 @@ static void translate_mapped(const struct endpoint *endpoint, struct dma_target 
 		target->addr += OFF_BY_PAGE;
 }
 
-struct dma_target dma_translate(const struct endpoint *endpoint, uint64_t iova, size_t len, bool is_write)
+struct dma_target dma_translate(const struct endpoint *endpoint, uint64_t iova, size_t len,
+				bool is_write)
 {
 	struct dma_target target = { .addr = iova, .len = len };
 

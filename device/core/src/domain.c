@@ -92,7 +92,8 @@ static struct domain *unlink_endpoint(struct iommu *iommu, struct endpoint *endp
 static bool resv_conflict(const struct domain *domain, const struct endpoint *endpoint)
 {
 	for (size_t i = 0; i < endpoint->nr_resv; i++) {
-		if (mapping_first(&domain->mappings, endpoint->resv[i].start, endpoint->resv[i].end))
+		if (mapping_first(&domain->mappings, endpoint->resv[i].start,
+				  endpoint->resv[i].end))
 			return true;
 	}
 	return false;

@@ -145,7 +145,8 @@ static void set_half(uint64_t *field, unsigned offset, uint32_t value)
 	*field = (*field & ~(0xffffffffull << shift)) | (uint64_t)value << shift;
 }
 
-static void write_slot(struct engine *engine, struct engine_slot *slot, unsigned offset, uint32_t value)
+static void write_slot(struct engine *engine, struct engine_slot *slot, unsigned offset,
+		       uint32_t value)
 {
 	if (slot->status == DMA_STATUS_BUSY)
 		return;

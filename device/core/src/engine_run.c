@@ -38,13 +38,13 @@ static enum dma_engine_status run_copy(struct run *run, size_t len)
 	struct dma_fault read_fault;
 	size_t nr_read = 0;
 
-	read_status = dma_slice(&run->transfer, run->command.iova + run->offset, run->bounce, len, false,
-				NULL, &nr_read);
+	read_status = dma_slice(&run->transfer, run->command.iova + run->offset, run->bounce, len,
+				false, NULL, &nr_read);
 	read_fault = run->transfer.fault;
 	if (read_status != DMA_STATUS_OK && read_status != DMA_STATUS_FAULT)
 		return read_status;
-	status = dma_slice(&run->transfer, run->command.operand + run->offset, run->bounce, nr_read, true,
-			   run->done, &run->offset);
+	status = dma_slice(&run->transfer, run->command.operand + run->offset, run->bounce, nr_read,
+			   true, run->done, &run->offset);
 	if (status != DMA_STATUS_OK || read_status == DMA_STATUS_OK)
 		return status;
 	run->transfer.fault = read_fault;
@@ -59,7 +59,8 @@ static enum dma_engine_status run_checksum(struct run *run, size_t len)
 	status = dma_slice(&run->transfer, run->command.iova + run->offset, run->bounce, len, false,
 			   run->done, &moved);
 	/* Outside the lock: an UNMAP waits for the copy, not for the arithmetic. */
-	run->crc = crc32_update(engine_pool_crc32(run->engine->ctx->pool), run->crc, run->bounce, moved);
+	run->crc = crc32_update(engine_pool_crc32(run->engine->ctx->pool), run->crc, run->bounce,
+				moved);
 	run->offset += moved;
 	return status;
 }

@@ -193,7 +193,8 @@ void fault_report(struct endpoint *endpoint, const struct dma_fault *fault)
 	log_count(ctx->log, counters[event.reason], 1);
 	log_event(ctx->log, VIOMMU_LOG_FAULT, &event);
 	/* What the bus refuses after a good translation is no fault of the IOMMU's. */
-	if (!iommu || fault->reason == DMA_FAULT_BUS || mutant_on(&ctx->mutants, MUTANT_LOSE_FAULT_EVENT))
+	if (!iommu || fault->reason == DMA_FAULT_BUS ||
+	    mutant_on(&ctx->mutants, MUTANT_LOSE_FAULT_EVENT))
 		return;
 	if (put(&iommu->faults, &event))
 		reactor_work_post(iommu->faults.work);

@@ -16,9 +16,9 @@
 
 #define CLASS_IOMMU 0x080600
 #define FEATURE(name) (1ull << VIRTIO_IOMMU_F_##name)
-#define DEFAULT_FEATURES                                                              \
-	(FEATURE(INPUT_RANGE) | FEATURE(DOMAIN_RANGE) | FEATURE(MAP_UNMAP) |          \
-	 FEATURE(PROBE) | FEATURE(MMIO) | FEATURE(BYPASS_CONFIG))
+#define DEFAULT_FEATURES                                                                      \
+	(FEATURE(INPUT_RANGE) | FEATURE(DOMAIN_RANGE) | FEATURE(MAP_UNMAP) | FEATURE(PROBE) | \
+	 FEATURE(MMIO) | FEATURE(BYPASS_CONFIG))
 #define DEFAULT_PAGE_SIZE_MASK (~0xfffull)
 #define DEFAULT_PROBE_SIZE 512
 #define MAX_PROBE_SIZE 65536

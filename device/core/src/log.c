@@ -22,7 +22,8 @@ _Static_assert(sizeof(struct viommu_log_record) == 64, "a record is one cache li
 _Static_assert(sizeof(struct viommu_log_header) <= VIOMMU_LOG_DATA_OFFSET, "one page");
 _Static_assert(offsetof(struct viommu_log_record, seq) == 0, "seq is word 0");
 _Static_assert(sizeof(((struct viommu_log_header *)0)->counters) ==
-	       VIOMMU_NR_COUNTERS * sizeof(uint64_t), "one word per counter");
+		       VIOMMU_NR_COUNTERS * sizeof(uint64_t),
+	       "one word per counter");
 
 struct log {
 	struct viommu_log_header *header;
@@ -49,8 +50,8 @@ static int open_file(const char *path, size_t size, int *ret)
 {
 	struct stat st;
 	/* O_NONBLOCK: a FIFO must be refused below, not waited for. */
-	int err = 0, fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
-			       0600);
+	int err = 0,
+	    fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return -errno;

@@ -23,7 +23,8 @@ void log_count_max(struct log *log, enum viommu_counter counter, uint64_t value)
 void log_heartbeat(struct log *log);
 
 const struct viommu_log_header *log_header(const struct log *log);
-size_t log_read(struct log *log, uint64_t *seq, struct viommu_log_record *buf, size_t max, uint64_t *dropped);
+size_t log_read(struct log *log, uint64_t *seq, struct viommu_log_record *buf, size_t max,
+		uint64_t *dropped);
 int log_event_fd(const struct log *log);
 void log_set_event_mask(struct log *log, uint64_t mask);
 

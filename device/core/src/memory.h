@@ -27,8 +27,10 @@ void memory_destroy(struct memory *memory);
  * they are sealed against shrinking (F_SEAL_SHRINK): -EPERM otherwise.
  * -EEXIST overlap, -EINVAL size, wrap, or beyond the end of the file, -ENOSPC too many.
  */
-int memory_map(struct memory *memory, uint64_t addr, uint64_t size, unsigned prot, int fd, uint64_t offset);
-int memory_unmap(struct memory *memory, uint64_t addr, uint64_t size); /* exactly one earlier range: else -ENOENT */
+int memory_map(struct memory *memory, uint64_t addr, uint64_t size, unsigned prot, int fd,
+	       uint64_t offset);
+int memory_unmap(struct memory *memory, uint64_t addr,
+		 uint64_t size); /* exactly one earlier range: else -ENOENT */
 /*
  * Every range that lies inside: what QEMU asks for when it disables an IOMMU with
  * mappings left. -EINVAL if a range lies across an end, -ENOENT if there is none.

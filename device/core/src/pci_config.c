@@ -203,10 +203,12 @@ void pci_config_write(struct pci_config *pci, size_t offset, const uint8_t *buf,
 	for (size_t i = 0; i < count; i++) {
 		uint8_t mask = pci->writable[offset + i];
 
-		pci->data[offset + i] = (uint8_t)((pci->data[offset + i] & ~mask) | (buf[i] & mask));
+		pci->data[offset + i] =
+			(uint8_t)((pci->data[offset + i] & ~mask) | (buf[i] & mask));
 	}
 	/* D1 and D2 are not supported; the PM specification has such writes discarded. */
-	if ((pci->data[power_byte] & PM_STATE) != PM_STATE_D3HOT && pci->data[power_byte] & PM_STATE)
+	if ((pci->data[power_byte] & PM_STATE) != PM_STATE_D3HOT &&
+	    pci->data[power_byte] & PM_STATE)
 		pci->data[power_byte] = power;
 	pci->flr = flr_byte >= offset && flr_byte - offset < count &&
 		   buf[flr_byte - offset] & DEVCTL_FLR_HIGH_BYTE;

@@ -15,7 +15,8 @@ int reactor_create(struct log *log, struct reactor **ret);
 void reactor_destroy(struct reactor *reactor); /* after reactor_stop() */
 
 /* Before start, or on the reactor thread. */
-int reactor_add(struct reactor *reactor, int fd, uint32_t events, reactor_handler handler, void *opaque);
+int reactor_add(struct reactor *reactor, int fd, uint32_t events, reactor_handler handler,
+		void *opaque);
 void reactor_remove(struct reactor *reactor, int fd);
 
 int reactor_start(struct reactor *reactor); /* renews the log's heartbeat every 100 ms */
@@ -26,7 +27,8 @@ void reactor_stop(struct reactor *reactor); /* returns when the thread has ended
  * blocks. At most one call is pending per work item: posting again is a no-op.
  */
 struct reactor_work;
-int reactor_work_create(struct reactor *reactor, reactor_handler handler, void *opaque, struct reactor_work **ret);
+int reactor_work_create(struct reactor *reactor, reactor_handler handler, void *opaque,
+			struct reactor_work **ret);
 void reactor_work_destroy(struct reactor_work *work);
 void reactor_work_post(struct reactor_work *work);
 

@@ -149,8 +149,8 @@ static int handle_unmap(struct iommu *iommu, struct request *request)
 	return domain_unmap(iommu, record->domain, record->start, record->end);
 }
 
-static int write_zeroes(const struct virtqueue *vq, const struct virtqueue_chain *chain, uint64_t offset,
-			uint64_t end)
+static int write_zeroes(const struct virtqueue *vq, const struct virtqueue_chain *chain,
+			uint64_t offset, uint64_t end)
 {
 	static const uint8_t zeroes[256];
 	int r = 0;
@@ -186,7 +186,8 @@ static int write_properties(const struct virtqueue *vq, const struct virtqueue_c
 	return r;
 }
 
-static int handle_probe(struct iommu *iommu, struct request *request, const struct virtqueue_chain *chain)
+static int handle_probe(struct iommu *iommu, struct request *request,
+			const struct virtqueue_chain *chain)
 {
 	const struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
 	struct endpoint *endpoint;
@@ -203,7 +204,8 @@ static int handle_probe(struct iommu *iommu, struct request *request, const stru
 	return write_properties(vq, chain, endpoint);
 }
 
-static int execute(struct iommu *iommu, struct request *request, const struct virtqueue_chain *chain)
+static int execute(struct iommu *iommu, struct request *request,
+		   const struct virtqueue_chain *chain)
 {
 	const struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
 
@@ -278,7 +280,8 @@ static bool parse(struct iommu *iommu, struct request *request, const struct vir
 }
 
 /* Returns the used length. */
-static uint32_t answer(struct iommu *iommu, struct request *request, const struct virtqueue_chain *chain)
+static uint32_t answer(struct iommu *iommu, struct request *request,
+		       const struct virtqueue_chain *chain)
 {
 	const struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
 	struct virtio_iommu_req_tail tail = { 0 };

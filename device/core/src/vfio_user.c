@@ -18,6 +18,7 @@
 void vfu_log(struct vfu *vfu, struct viommu_log_record record)
 {
 	record.endpoint = vfu->config.endpoint;
+	record.domain = UINT32_MAX;
 	record.source = vfu->config.source;
 	log_append(vfu->config.log, &record);
 }
@@ -110,6 +111,11 @@ static void close_client(struct vfu *vfu)
 
 static void disconnect(struct vfu *vfu, int err)
 {
+	struct viommu_log_record gone = {
+		.kind = VIOMMU_LOG_CLIENT_GONE,
+		.status = (uint16_t)-err,
+	};
+
 	reactor_remove(vfu->config.reactor, vfu->fd);
 	close_client(vfu);
 	vfu_reset(vfu, VIOMMU_RESET_LOST);
@@ -117,10 +123,7 @@ static void disconnect(struct vfu *vfu, int err)
 	pthread_rwlock_wrlock(vfu->config.dma_lock);
 	memory_unmap_all(vfu->memory);
 	pthread_rwlock_unlock(vfu->config.dma_lock);
-	vfu_log(vfu, (struct viommu_log_record){
-		.kind = VIOMMU_LOG_CLIENT_GONE,
-		.status = (uint16_t)-err,
-	});
+	vfu_log(vfu, gone);
 }
 
 static void service(struct vfu *vfu)

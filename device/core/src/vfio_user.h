@@ -31,8 +31,12 @@ struct vfu_ops {
 	 * endian, already checked to lie inside the BAR. PBA reads never get here.
 	 */
 	void (*bar_read)(void *opaque, unsigned bar, uint64_t offset, void *buf, size_t count);
-	void (*bar_write)(void *opaque, unsigned bar, uint64_t offset, const void *buf, size_t count);
-	/* DEVICE, FLR or LOST. Config space, interrupts and bus mastering are cleared before the call. */
+	void (*bar_write)(void *opaque, unsigned bar, uint64_t offset, const void *buf,
+			  size_t count);
+	/*
+	 * DEVICE, FLR or LOST. Config space, interrupts and bus mastering are cleared
+	 * before the call.
+	 */
 	void (*reset)(void *opaque, enum viommu_reset_kind kind);
 	/* Bus mastering changed; vfu_bus_master() gives the new value already. */
 	void (*bus_master)(void *opaque, bool on);
@@ -79,7 +83,8 @@ void vfu_destroy(struct vfu *vfu); /* reactor stopped */
  * (counted from the capability's start) are routed to ops.config_read/write
  * with the config space offset. *ret: the capability's config space offset.
  */
-int vfu_pci_cap(struct vfu *vfu, const void *body, size_t len, size_t live_offset, size_t live_len, unsigned *ret);
+int vfu_pci_cap(struct vfu *vfu, const void *body, size_t len, size_t live_offset, size_t live_len,
+		unsigned *ret);
 int vfu_listen(struct vfu *vfu); /* bind, listen, register with the reactor */
 
 struct memory *vfu_memory(struct vfu *vfu);
@@ -100,6 +105,7 @@ void vfu_intx_deassert(struct vfu *vfu);
  * most: DMA worker threads only, and never with dma_lock held.
  * -errno as the client answered; -ETIMEDOUT; -ENOTCONN.
  */
-int vfu_dma_access(struct vfu *vfu, uint64_t addr, void *buf, size_t count, bool is_write, unsigned timeout_ms);
+int vfu_dma_access(struct vfu *vfu, uint64_t addr, void *buf, size_t count, bool is_write,
+		   unsigned timeout_ms);
 
 #endif /* VFIO_USER_H */

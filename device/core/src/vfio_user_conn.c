@@ -14,7 +14,7 @@
 
 /* --- in --- */
 
-void vfu_conn_clear_rx(struct vfu *vfu)
+void vfu_conn_close_fds(struct vfu *vfu)
 {
 	struct vfu_rx *rx = &vfu->rx;
 
@@ -23,7 +23,12 @@ void vfu_conn_clear_rx(struct vfu *vfu)
 			close(rx->fds[i]);
 	rx->nr_fds = 0;
 	rx->too_many_fds = false;
-	rx->have = 0;
+}
+
+void vfu_conn_clear_rx(struct vfu *vfu)
+{
+	vfu_conn_close_fds(vfu);
+	vfu->rx.have = 0;
 }
 
 static void take_fds(struct vfu_rx *rx, struct msghdr *msg)

@@ -88,13 +88,15 @@ static int handle_version(struct vfu *vfu, const struct vfu_message *message, st
 static void log_dma(struct vfu *vfu, enum viommu_log_kind kind, int err, uint32_t flags,
 		    uint64_t address, uint64_t size)
 {
-	vfu_log(vfu, (struct viommu_log_record){
+	struct viommu_log_record record = {
 		.kind = (uint16_t)kind,
 		.status = (uint16_t)-err,
 		.flags = flags,
 		.start = address,
 		.end = address + (size - 1),
-	});
+	};
+
+	vfu_log(vfu, record);
 }
 
 static int handle_dma_map(struct vfu *vfu, const struct vfu_message *message)
@@ -261,8 +263,7 @@ static int handle_device_reset(struct vfu *vfu)
 	return 0;
 }
 
-static int dispatch_command(struct vfu *vfu, const struct vfu_message *message,
-			    struct reply *reply)
+static int dispatch_command(struct vfu *vfu, const struct vfu_message *message, struct reply *reply)
 {
 	switch (message->header.command) {
 	case VFIO_USER_VERSION:
@@ -317,6 +318,8 @@ int vfu_dispatch(struct vfu *vfu, const struct vfu_message *message)
 
 	if (!err)
 		err = dispatch_command(vfu, message, &reply);
+	/* Before the reply: who has that may count on them being closed. */
+	vfu_conn_close_fds(vfu);
 	if (message->header.flags & VFIO_USER_NO_REPLY)
 		return 0;
 	if (err) {

@@ -82,9 +82,14 @@ void vfu_set_bus_master(struct vfu *vfu, bool on);
 void vfu_reset(struct vfu *vfu, enum viommu_reset_kind kind);
 
 /* vfio_user_conn.c */
-/* Handles what has come in. 0: for now that is all; 1: end of file; -errno: the connection is beyond repair. */
+/*
+ * Handles what has come in. 0: for now that is all; 1: end of file; -errno: the
+ * connection is beyond repair.
+ */
 int vfu_conn_service(struct vfu *vfu);
+/* Forgets the message, and closes those of its descriptors that nobody kept. */
 void vfu_conn_clear_rx(struct vfu *vfu);
+void vfu_conn_close_fds(struct vfu *vfu); /* the latter only */
 /*
  * Sends one message whole. -ENOTCONN: generation is over. -ETIMEDOUT: the client
  * takes nothing, and nothing was sent; after other errors the connection is dead.

@@ -68,8 +68,8 @@ static void bus_master(void *opaque, bool on)
 		virtio_pci_notify(vdev, i);
 }
 
-static int add_cap(struct virtio_pci *vdev, uint8_t type, uint32_t offset, uint32_t length, uint32_t extra,
-		   unsigned *ret)
+static int add_cap(struct virtio_pci *vdev, uint8_t type, uint32_t offset, uint32_t length,
+		   uint32_t extra, unsigned *ret)
 {
 	struct virtio_pci_notify_cap cap = {
 		.cap.cap_len = sizeof(struct virtio_pci_cap),
@@ -85,8 +85,9 @@ static int add_cap(struct virtio_pci *vdev, uint8_t type, uint32_t offset, uint3
 		cap.cap.cap_len = sizeof(cap);
 	if (is_window)
 		cap.cap.bar = 0;
-	return vfu_pci_cap(vdev->vfu, (uint8_t *)&cap + CAP_BODY_SKIP, cap.cap.cap_len - CAP_BODY_SKIP,
-			   is_window ? VIRTIO_PCI_CAP_BAR : 0, is_window ? sizeof(vdev->window) : 0, ret);
+	return vfu_pci_cap(vdev->vfu, (uint8_t *)&cap + CAP_BODY_SKIP,
+			   cap.cap.cap_len - CAP_BODY_SKIP, is_window ? VIRTIO_PCI_CAP_BAR : 0,
+			   is_window ? sizeof(vdev->window) : 0, ret);
 }
 
 static int add_caps(struct virtio_pci *vdev)
@@ -98,7 +99,8 @@ static int add_caps(struct virtio_pci *vdev)
 		{ VIRTIO_PCI_CAP_COMMON_CFG, VIRTIO_PCI_COMMON, 0x1000, 0 },
 		{ VIRTIO_PCI_CAP_ISR_CFG, VIRTIO_PCI_ISR_PAGE, 0x1000, 0 },
 		{ VIRTIO_PCI_CAP_DEVICE_CFG, VIRTIO_PCI_DEVICE, 0x1000, 0 },
-		{ VIRTIO_PCI_CAP_NOTIFY_CFG, VIRTIO_PCI_NOTIFY, 0x1000, VIRTIO_PCI_NOTIFY_MULTIPLIER },
+		{ VIRTIO_PCI_CAP_NOTIFY_CFG, VIRTIO_PCI_NOTIFY, 0x1000,
+		  VIRTIO_PCI_NOTIFY_MULTIPLIER },
 		/* Last: its address is kept. */
 		{ VIRTIO_PCI_CAP_PCI_CFG, 0, 0, 0 },
 	};
@@ -113,7 +115,8 @@ static int add_caps(struct virtio_pci *vdev)
 	return 0;
 }
 
-int virtio_pci_init(struct virtio_pci *vdev, struct viommu_ctx *ctx, const struct virtio_pci_config *config)
+int virtio_pci_init(struct virtio_pci *vdev, struct viommu_ctx *ctx,
+		    const struct virtio_pci_config *config)
 {
 	const struct vfu_config vfu_config = {
 		.socket_path = config->socket_path,
@@ -240,7 +243,10 @@ void virtio_pci_needs_reset(struct virtio_pci *vdev)
 	if (vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET)
 		return;
 	vdev->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-	/* "If DRIVER_OK is set, after it sets DEVICE_NEEDS_RESET, the device MUST send a notification" */
+	/*
+	 * "If DRIVER_OK is set, after it sets DEVICE_NEEDS_RESET, the device MUST send
+	 * a device configuration change notification"
+	 */
 	if (vdev->status & VIRTIO_CONFIG_S_DRIVER_OK)
 		interrupt(vdev, vdev->config_vector, VIRTIO_PCI_ISR_CONFIG);
 }

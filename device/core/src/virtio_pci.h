@@ -77,7 +77,8 @@ struct virtio_pci {
 	uint8_t window[16];  /* its bytes from VIRTIO_PCI_CAP_BAR on */
 };
 
-int virtio_pci_init(struct virtio_pci *vdev, struct viommu_ctx *ctx, const struct virtio_pci_config *config);
+int virtio_pci_init(struct virtio_pci *vdev, struct viommu_ctx *ctx,
+		    const struct virtio_pci_config *config);
 void virtio_pci_deinit(struct virtio_pci *vdev);
 
 /* The driver has accepted a feature bit. */
@@ -93,7 +94,8 @@ void virtio_pci_config_changed(struct virtio_pci *vdev);
 
 /* Register accesses, virtio_pci_regs.c. */
 void virtio_pci_bar_read(void *opaque, unsigned bar, uint64_t offset, void *buf, size_t count);
-void virtio_pci_bar_write(void *opaque, unsigned bar, uint64_t offset, const void *buf, size_t count);
+void virtio_pci_bar_write(void *opaque, unsigned bar, uint64_t offset, const void *buf,
+			  size_t count);
 void virtio_pci_window_read(void *opaque, unsigned offset, void *buf, size_t count);
 void virtio_pci_window_write(void *opaque, unsigned offset, const void *buf, size_t count);
 void virtio_pci_set_status(struct virtio_pci *vdev, uint8_t value);

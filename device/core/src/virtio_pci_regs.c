@@ -17,11 +17,16 @@
 #define WINDOW_LENGTH (VIRTIO_PCI_CAP_LENGTH - VIRTIO_PCI_CAP_BAR)
 #define WINDOW_DATA (sizeof(struct virtio_pci_cap) - VIRTIO_PCI_CAP_BAR)
 
+static size_t min_size(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
 static uint64_t load_le(const void *buf, size_t count)
 {
 	uint64_t value = 0;
 
-	memcpy(&value, buf, count < sizeof(value) ? count : sizeof(value));
+	memcpy(&value, buf, min_size(count, sizeof(value)));
 	return le64toh(value);
 }
 
@@ -44,7 +49,8 @@ static void fill_common(struct virtio_pci *vdev, struct virtio_pci_common_cfg *c
 	common->device_feature_select = htole32(vdev->device_feature_select);
 	common->device_feature = htole32(feature_word(vdev->offered, vdev->device_feature_select));
 	common->guest_feature_select = htole32(vdev->driver_feature_select);
-	common->guest_feature = htole32(feature_word(vdev->driver_features, vdev->driver_feature_select));
+	common->guest_feature =
+		htole32(feature_word(vdev->driver_features, vdev->driver_feature_select));
 	common->msix_config = htole16(vdev->config_vector);
 	common->num_queues = htole16(VIRTIO_PCI_NR_QUEUES);
 	common->device_status = vdev->status;
@@ -70,7 +76,7 @@ static void read_part(void *buf, size_t count, uint64_t offset, const void *src,
 {
 	memset(buf, 0, count);
 	if (offset < size)
-		memcpy(buf, (const uint8_t *)src + offset, count < size - offset ? count : size - offset);
+		memcpy(buf, (const uint8_t *)src + offset, min_size(count, size - offset));
 }
 
 /* Reading clears the register and ends the interrupt. */
@@ -107,8 +113,7 @@ void virtio_pci_bar_read(void *opaque, unsigned bar, uint64_t offset, void *buf,
 	case VIRTIO_PCI_DEVICE:
 		if (inner < vdev->config_size && count)
 			vdev->ops.config_read(vdev->opaque, inner, buf,
-					      count < vdev->config_size - inner ?
-						      count : vdev->config_size - inner);
+					      min_size(count, vdev->config_size - inner));
 		break;
 	}
 }
@@ -147,8 +152,8 @@ static void set_half(uint64_t *addr, unsigned offset, uint32_t value)
 }
 
 /* A field of a queue that is not enabled yet. */
-static void write_queue(struct virtio_pci *vdev, struct virtqueue *vq, unsigned offset, size_t count,
-			uint32_t value)
+static void write_queue(struct virtio_pci *vdev, struct virtqueue *vq, unsigned offset,
+			size_t count, uint32_t value)
 {
 	switch (offset << 4 | count) {
 	case VIRTIO_PCI_COMMON_Q_SIZE << 4 | 2:
@@ -207,7 +212,8 @@ static void write_common(struct virtio_pci *vdev, unsigned offset, size_t count,
 	}
 }
 
-void virtio_pci_bar_write(void *opaque, unsigned bar, uint64_t offset, const void *buf, size_t count)
+void virtio_pci_bar_write(void *opaque, unsigned bar, uint64_t offset, const void *buf,
+			  size_t count)
 {
 	struct virtio_pci *vdev = opaque;
 	uint64_t inner = offset & 0xfff;
@@ -270,7 +276,10 @@ void virtio_pci_window_read(void *opaque, unsigned offset, void *buf, size_t cou
 	memset(buf, 0, count);
 	if (!window_clip(vdev, offset, count, &inner))
 		return;
-	/* "Upon detecting driver read access to pci_cfg_data, the device MUST execute a read access" */
+	/*
+	 * "Upon detecting driver read access to pci_cfg_data, the device MUST execute
+	 * a read access": also if that has side effects.
+	 */
 	if (inner + count > WINDOW_DATA && window_target(vdev, &target, &len))
 		virtio_pci_bar_read(vdev, VIRTIO_PCI_BAR, target, vdev->window + WINDOW_DATA, len);
 	memcpy(buf, vdev->window + inner, count);

@@ -15,7 +15,8 @@
 enum piece_op { PIECE_READ, PIECE_WRITE, PIECE_CHECK_WRITABLE };
 
 /* A range of guest memory may lie in several host ranges. */
-static int access_memory(const struct memory *memory, uint64_t addr, void *buf, size_t len, enum piece_op op)
+static int access_memory(const struct memory *memory, uint64_t addr, void *buf, size_t len,
+			 enum piece_op op)
 {
 	unsigned prot = op == PIECE_READ ? MEMORY_READ : MEMORY_WRITE;
 	uint8_t *bytes = buf;
@@ -91,7 +92,7 @@ static int add_segment(struct virtqueue_chain *chain, const struct vring_desc *d
 
 	if (chain->nr_segments == VIRTQUEUE_MAX_SIZE)
 		return -EINVAL;
-	/* "The driver MUST place any device-writable descriptor elements after any device-readable" */
+	/* "device-writable descriptor elements [come] after any device-readable" ones. */
 	if (!is_write && chain->nr_segments > chain->nr_readable)
 		return -EINVAL;
 	if (desc->len && desc->addr + desc->len - 1 < desc->addr)
@@ -106,9 +107,11 @@ static int add_segment(struct virtqueue_chain *chain, const struct vring_desc *d
 	return 0;
 }
 
-static int read_desc(const struct virtqueue *vq, uint64_t table, unsigned i, struct vring_desc *desc)
+static int read_desc(const struct virtqueue *vq, uint64_t table, unsigned i,
+		     struct vring_desc *desc)
 {
-	int r = access_memory(vq->memory, table + i * sizeof(*desc), desc, sizeof(*desc), PIECE_READ);
+	int r = access_memory(vq->memory, table + i * sizeof(*desc), desc, sizeof(*desc),
+			      PIECE_READ);
 
 	if (r < 0)
 		return r;
@@ -262,14 +265,15 @@ static int access_segments(const struct virtqueue *vq, const struct virtqueue_se
 	return len ? -EFAULT : 0;
 }
 
-int virtqueue_read(const struct virtqueue *vq, const struct virtqueue_chain *chain, void *buf, size_t len)
+int virtqueue_read(const struct virtqueue *vq, const struct virtqueue_chain *chain, void *buf,
+		   size_t len)
 {
 	return access_segments(vq, chain->segments, chain->segments + chain->nr_readable, 0, buf,
 			       len, PIECE_READ);
 }
 
-int virtqueue_write(const struct virtqueue *vq, const struct virtqueue_chain *chain, uint64_t offset,
-		    const void *buf, size_t len)
+int virtqueue_write(const struct virtqueue *vq, const struct virtqueue_chain *chain,
+		    uint64_t offset, const void *buf, size_t len)
 {
 	/* PIECE_WRITE only reads from buf. */
 	return access_segments(vq, chain->segments + chain->nr_readable,

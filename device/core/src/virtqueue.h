@@ -71,10 +71,11 @@ int virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t len);
 int virtqueue_publish(struct virtqueue *vq, bool *ret);
 
 /* Copies the first len readable bytes; -EFAULT if there are fewer or they are not in memory. */
-int virtqueue_read(const struct virtqueue *vq, const struct virtqueue_chain *chain, void *buf, size_t len);
+int virtqueue_read(const struct virtqueue *vq, const struct virtqueue_chain *chain, void *buf,
+		   size_t len);
 /* Writes at byte offset of the writable part, -EFAULT likewise. */
-int virtqueue_write(const struct virtqueue *vq, const struct virtqueue_chain *chain, uint64_t offset,
-		    const void *buf, size_t len);
+int virtqueue_write(const struct virtqueue *vq, const struct virtqueue_chain *chain,
+		    uint64_t offset, const void *buf, size_t len);
 /* 0 if virtqueue_write() to the same bytes would succeed. */
 int virtqueue_check_writable(const struct virtqueue *vq, const struct virtqueue_chain *chain,
 			     uint64_t offset, size_t len);

@@ -90,8 +90,8 @@ ssize_t client_receive(int sock, struct vfio_user_header *header, void *payload,
 	return err ? err : (ssize_t)len;
 }
 
-ssize_t client_call_fds(int sock, uint16_t command, const void *payload, size_t len,
-			const int *fds, size_t nr_fds, void *reply, size_t reply_size)
+ssize_t client_call_fds(int sock, uint16_t command, const void *payload, size_t len, const int *fds,
+			size_t nr_fds, void *reply, size_t reply_size)
 {
 	static _Thread_local uint16_t next_id = 0xfff0;
 	struct vfio_user_header header = { .id = next_id++, .command = command }, answer;
@@ -134,7 +134,8 @@ int client_version(int sock)
 	char request[214 - 16] = { 0 }, reply[214 - 16];
 	ssize_t nr;
 
-	strcpy(request + 4, "{\"capabilities\":{\"max_msg_fds\":16,\"max_data_xfer_size\":1048576}}");
+	strcpy(request + 4,
+	       "{\"capabilities\":{\"max_msg_fds\":16,\"max_data_xfer_size\":1048576}}");
 	nr = client_call(sock, VFIO_USER_VERSION, request, sizeof(request), reply, sizeof(reply));
 	return nr < 0 ? (int)nr : 0;
 }
@@ -148,8 +149,8 @@ int client_dma_map(int sock, uint64_t addr, uint64_t size, uint32_t flags, int f
 		.address = addr,
 		.size = size,
 	};
-	ssize_t nr = client_call_fds(sock, VFIO_USER_DMA_MAP, &map, sizeof(map), &fd, fd >= 0,
-				     &map, sizeof(map));
+	ssize_t nr = client_call_fds(sock, VFIO_USER_DMA_MAP, &map, sizeof(map), &fd, fd >= 0, &map,
+				     sizeof(map));
 
 	return (int)nr;
 }

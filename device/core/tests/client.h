@@ -20,8 +20,8 @@ void client_send(int sock, struct vfio_user_header header, const void *payload, 
 /* Receives one message; the payload's length, or -errno; -EPIPE at end of file. */
 ssize_t client_receive(int sock, struct vfio_user_header *header, void *payload, size_t size);
 /* A request and its reply: the length of the reply's payload, or -errno as answered. */
-ssize_t client_call_fds(int sock, uint16_t command, const void *payload, size_t len,
-			const int *fds, size_t nr_fds, void *reply, size_t reply_size);
+ssize_t client_call_fds(int sock, uint16_t command, const void *payload, size_t len, const int *fds,
+			size_t nr_fds, void *reply, size_t reply_size);
 ssize_t client_call(int sock, uint16_t command, const void *payload, size_t len, void *reply,
 		    size_t reply_size);
 /* True once the server has closed the connection; what it sent before is thrown away. */

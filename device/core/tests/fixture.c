@@ -85,7 +85,11 @@ static struct vfu_config fixture_config(struct fixture *fixture)
 		.revision = 1,
 		.bars = {
 			[FIXTURE_MSIX_BAR] = { .size = 4096 },
-			[FIXTURE_RAM_BAR] = { .size = 16384, .is_64bit = true, .prefetchable = true },
+			[FIXTURE_RAM_BAR] = {
+				.size = 16384,
+				.is_64bit = true,
+				.prefetchable = true,
+			},
 		},
 		.intx = true,
 		.msix_bar = FIXTURE_MSIX_BAR,

@@ -35,7 +35,8 @@ bool harness_check_eq(intmax_t a, intmax_t b, const char *file, int line, const 
 {
 	if (a != b) {
 		printf("# %s:%d: failed: %s (%" PRIdMAX " (%#" PRIxMAX ") and %" PRIdMAX
-		       " (%#" PRIxMAX "))\n", file, line, text, a, (uintmax_t)a, b, (uintmax_t)b);
+		       " (%#" PRIxMAX "))\n",
+		       file, line, text, a, (uintmax_t)a, b, (uintmax_t)b);
 		atomic_fetch_add(&nr_failures, 1);
 	}
 	return a == b;

@@ -238,9 +238,13 @@ uint32_t rig_request(struct rig *rig, const void *readable, size_t readable_len,
 	memset(rig->ram + WRITABLE, 0xaa, writable_len + 64);
 	request.flags = writable_len ? VRING_DESC_F_NEXT : 0;
 	rig_set_desc(rig, 0, 0, request);
-	rig_set_desc(rig, 0, 1, (struct rig_desc){
-		RIG_RAM + WRITABLE, writable_len, VRING_DESC_F_WRITE, 0,
-	});
+	rig_set_desc(rig, 0, 1,
+		     (struct rig_desc){
+			     RIG_RAM + WRITABLE,
+			     writable_len,
+			     VRING_DESC_F_WRITE,
+			     0,
+		     });
 	rig_make_available(rig, 0, 0);
 	rig_kick(rig, 0);
 	REQUIRE(rig_take_used(rig, 0, &head, &len));
@@ -322,13 +326,15 @@ uint64_t rig_ep_read(struct rig *rig, unsigned ep, uint64_t offset, unsigned cou
 {
 	uint64_t value = 0;
 
-	REQUIRE(client_region_read(rig->endpoints[ep], DMA_ENGINE_BAR_REGS, offset, &value, count) >= 0);
+	REQUIRE(client_region_read(rig->endpoints[ep], DMA_ENGINE_BAR_REGS, offset, &value,
+				   count) >= 0);
 	return value;
 }
 
 void rig_ep_write(struct rig *rig, unsigned ep, uint64_t offset, uint64_t value, unsigned count)
 {
-	REQUIRE(client_region_write(rig->endpoints[ep], DMA_ENGINE_BAR_REGS, offset, &value, count) >= 0);
+	REQUIRE(client_region_write(rig->endpoints[ep], DMA_ENGINE_BAR_REGS, offset, &value,
+				    count) >= 0);
 }
 
 uint64_t rig_slot(struct rig *rig, unsigned ep, unsigned slot, unsigned offset, unsigned count)

@@ -46,8 +46,13 @@ TEST(F_features)
 TEST(C_configuration)
 {
 	const struct viommu_iommu_config config = {
-		.page_size_mask = 0x201000, .input_start = 0x1000, .input_end = 0xffffffffff,
-		.domain_start = 3, .domain_end = 77, .probe_size = 128, .bypass = 1,
+		.page_size_mask = 0x201000,
+		.input_start = 0x1000,
+		.input_end = 0xffffffffff,
+		.domain_start = 3,
+		.domain_end = 77,
+		.probe_size = 128,
+		.bypass = 1,
 	};
 
 	rig_start(&rig, &config);
@@ -148,6 +153,8 @@ TEST(O7_every_reset_detaches_all)
 	for (int i = 0; i < 3; i++) {
 		CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), OK);
 		CHECK_EQ(rig_map_page(&rig, 1, PAGE, 0), OK);
+		/* Past the record of the driver's own reset. */
+		rig_wait_log(&rig, VIOMMU_LOG_MAP);
 		CHECK_EQ(rig_probe_read(&rig, RIG_EP0, PAGE), DMA_FAULT_NONE);
 		if (i == 0) {
 			rig_write(&rig, VIRTIO_PCI_COMMON_STATUS, 0, 1);
@@ -178,7 +185,8 @@ struct probe_answer {
 static uint32_t probe(uint32_t endpoint, struct probe_answer *answer, size_t len)
 {
 	struct virtio_iommu_req_probe request = {
-		.head.type = VIRTIO_IOMMU_T_PROBE, .endpoint = endpoint,
+		.head.type = VIRTIO_IOMMU_T_PROBE,
+		.endpoint = endpoint,
 	};
 
 	memset(request.reserved, 0xff, sizeof(request.reserved)); /* P1: ignored */
@@ -248,7 +256,8 @@ TEST(P7_probe_with_too_little_room)
 static void post_event_buffer(unsigned i, uint32_t len)
 {
 	memset(rig.ram + (EVENT_BUFFERS - RIG_RAM) + i * 64, 0xaa, 64);
-	rig_set_desc(&rig, 1, i, (struct rig_desc){ EVENT_BUFFERS + i * 64, len, VRING_DESC_F_WRITE, 0 });
+	rig_set_desc(&rig, 1, i,
+		     (struct rig_desc){ EVENT_BUFFERS + i * 64, len, VRING_DESC_F_WRITE, 0 });
 	rig_make_available(&rig, 1, i);
 }
 
@@ -263,7 +272,8 @@ static struct virtio_iommu_fault take_event(void)
 	memcpy(&fault, rig.ram + (EVENT_BUFFERS - RIG_RAM) + head * 64, sizeof(fault));
 	/* E1, E2 */
 	CHECK(!fault.reserved[0] && !fault.reserved[1] && !fault.reserved[2]);
-	CHECK(!fault.reserved2[0] && !fault.reserved2[1] && !fault.reserved2[2] && !fault.reserved2[3]);
+	CHECK(!fault.reserved2[0] && !fault.reserved2[1] && !fault.reserved2[2] &&
+	      !fault.reserved2[3]);
 	return fault;
 }
 

@@ -171,8 +171,8 @@ TEST(memory_files_are_mapped_once_and_whole)
 
 	REQUIRE(again >= 0);
 	for (uint64_t i = 0; i < 64; i++)
-		CHECK_EQ(memory_map(memory, i * 0x2000, 0x1000, RW, i & 1 ? fd : again,
-				    i * 0x1000), 0);
+		CHECK_EQ(memory_map(memory, i * 0x2000, 0x1000, RW, i & 1 ? fd : again, i * 0x1000),
+			 0);
 	CHECK_EQ(count_mappings(), 1);
 	CHECK_EQ(count_open_fds(), nr_fds);
 	for (uint64_t i = 0; i < 63; i++)
@@ -252,7 +252,8 @@ TEST(memory_agrees_with_a_naive_model)
 
 	srand(1);
 	for (int step = 0; step < NR_STEPS; step++) {
-		unsigned int page = (unsigned int)rand() % NR_PAGES, nr = 1u + (unsigned int)rand() % 8;
+		unsigned int page = (unsigned int)rand() % NR_PAGES,
+			     nr = 1u + (unsigned int)rand() % 8;
 		uint64_t addr = (uint64_t)page << 12;
 		size_t len = SIZE_MAX;
 		bool is_free = true;
@@ -260,7 +261,8 @@ TEST(memory_agrees_with_a_naive_model)
 		for (unsigned int i = page; i < page + nr; i++)
 			is_free &= !owner[i];
 		if (rand() & 1) {
-			CHECK_EQ(memory_map(memory, addr, nr << 12, RW, fd, addr), is_free ? 0 : -EEXIST);
+			CHECK_EQ(memory_map(memory, addr, nr << 12, RW, fd, addr),
+				 is_free ? 0 : -EEXIST);
 			for (unsigned int i = page; is_free && i < page + nr; i++)
 				owner[i] = page + 1;
 			size[page] = is_free ? nr : size[page];

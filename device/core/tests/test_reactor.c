@@ -169,7 +169,8 @@ TEST(reactor_renews_the_heartbeat_and_is_idle_otherwise)
 	after = __atomic_load_n(&log_header(loop.log)->heartbeat_ns, __ATOMIC_RELAXED);
 	CHECK(after - before >= 300000000);
 	CHECK((cpu_after.tv_sec - cpu_before.tv_sec) * 1000000000l + cpu_after.tv_nsec -
-		      cpu_before.tv_nsec < 50000000);
+		      cpu_before.tv_nsec <
+	      50000000);
 	loop_stop(&loop);
 }
 

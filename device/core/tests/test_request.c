@@ -40,7 +40,8 @@ TEST(O2_unknown_type_is_returned_untouched)
 	for (size_t i = 0; i < sizeof(types); i++) {
 		uint8_t readable[72] = { types[i] }, writable[8];
 
-		CHECK_EQ(rig_request(&rig, readable, sizeof(readable), writable, sizeof(writable)), 0);
+		CHECK_EQ(rig_request(&rig, readable, sizeof(readable), writable, sizeof(writable)),
+			 0);
 		for (size_t k = 0; k < sizeof(writable); k++)
 			CHECK_EQ(writable[k], 0xaa);
 		CHECK_EQ(rig_wait_log(&rig, VIOMMU_LOG_UNKNOWN_REQUEST).flags, types[i]);
@@ -99,7 +100,7 @@ TEST(O1_longer_buffers_are_written_whole)
 	rig_stop(&rig);
 }
 
-/* Lays out a chain from the table at RAM offset table on: pieces of 4, 4 and 12, then single bytes. */
+/* A chain in the table at RAM offset table: pieces of 4, 4 and 12, then single bytes. */
 static void split_request(const void *readable, uint64_t table)
 {
 	static const unsigned pieces[] = { 4, 4, 12, 1, 1, 1, 1 };
@@ -122,7 +123,9 @@ static void split_request(const void *readable, uint64_t table)
 TEST(O8_framing_is_free)
 {
 	struct virtio_iommu_req_attach attach = {
-		.head.type = VIRTIO_IOMMU_T_ATTACH, .domain = 1, .endpoint = RIG_ID0,
+		.head.type = VIRTIO_IOMMU_T_ATTACH,
+		.domain = 1,
+		.endpoint = RIG_ID0,
 	};
 	uint32_t head = 0, len = 0;
 
@@ -136,9 +139,13 @@ TEST(O8_framing_is_free)
 	/* The same through an indirect table. */
 	attach.endpoint = 0x444;
 	split_request(&attach, 0x30000);
-	rig_set_desc(&rig, 0, 5, (struct rig_desc){
-		RIG_RAM + 0x30000, 7 * sizeof(struct vring_desc), VRING_DESC_F_INDIRECT, 0,
-	});
+	rig_set_desc(&rig, 0, 5,
+		     (struct rig_desc){
+			     RIG_RAM + 0x30000,
+			     7 * sizeof(struct vring_desc),
+			     VRING_DESC_F_INDIRECT,
+			     0,
+		     });
 	rig_make_available(&rig, 0, 5);
 	rig_kick(&rig, 0);
 	CHECK(rig_take_used(&rig, 0, &head, &len) && len == 4 && head == 5);
@@ -149,7 +156,9 @@ TEST(O8_framing_is_free)
 TEST(A1_attach_reserved_nonzero)
 {
 	struct virtio_iommu_req_attach attach = {
-		.head.type = VIRTIO_IOMMU_T_ATTACH, .domain = 1, .endpoint = RIG_ID0,
+		.head.type = VIRTIO_IOMMU_T_ATTACH,
+		.domain = 1,
+		.endpoint = RIG_ID0,
 	};
 
 	rig_start_ready(&rig, NULL);
@@ -262,7 +271,9 @@ TEST(C6_domain_range)
 TEST(D1_detach_reserved_is_ignored)
 {
 	struct virtio_iommu_req_detach detach = {
-		.head.type = VIRTIO_IOMMU_T_DETACH, .domain = 1, .endpoint = RIG_ID0,
+		.head.type = VIRTIO_IOMMU_T_DETACH,
+		.domain = 1,
+		.endpoint = RIG_ID0,
 	};
 
 	start_attached();
@@ -416,8 +427,11 @@ TEST(M_too_many_mappings)
 TEST(U1_unmap_reserved_is_refused_and_unmaps_nothing)
 {
 	struct virtio_iommu_req_unmap unmap = {
-		.head.type = VIRTIO_IOMMU_T_UNMAP, .domain = 1,
-		.virt_start = PAGE, .virt_end = 2 * PAGE - 1, .reserved = { 0, 0, 1, 0 },
+		.head.type = VIRTIO_IOMMU_T_UNMAP,
+		.domain = 1,
+		.virt_start = PAGE,
+		.virt_end = 2 * PAGE - 1,
+		.reserved = { 0, 0, 1, 0 },
 	};
 
 	start_attached();

@@ -9,7 +9,8 @@
 #include "fixture.h"
 #include "harness.h"
 
-static ssize_t send_version(int sock, uint16_t major, const char *json, size_t json_len, char *reply)
+static ssize_t send_version(int sock, uint16_t major, const char *json, size_t json_len,
+			    char *reply)
 {
 	char request[512] = { 0 };
 
@@ -86,22 +87,27 @@ TEST(get_info_is_32_bytes)
 
 	fixture_start_connected(&fixture);
 	CHECK_EQ(client_call(fixture.sock, VFIO_USER_DEVICE_GET_INFO, &info, sizeof(info), &info,
-			     sizeof(info)), sizeof(info));
+			     sizeof(info)),
+		 sizeof(info));
 	CHECK_EQ(info.flags, 3);
 	CHECK_EQ(info.num_regions, 9);
 	CHECK_EQ(info.num_irqs, 5);
 	info.argsz = 15;
 	CHECK_EQ(client_call(fixture.sock, VFIO_USER_DEVICE_GET_INFO, &info, sizeof(info), &info,
-			     sizeof(info)), -EINVAL);
+			     sizeof(info)),
+		 -EINVAL);
 	CHECK_EQ(client_call(fixture.sock, VFIO_USER_DEVICE_GET_INFO, &info, 3, &info,
-			     sizeof(info)), -EINVAL);
+			     sizeof(info)),
+		 -EINVAL);
 	fixture_stop(&fixture);
 }
 
 TEST(get_region_info_has_no_mmap)
 {
 	static const uint64_t sizes[9] = {
-		[FIXTURE_MSIX_BAR] = 4096, [FIXTURE_RAM_BAR] = 16384, [VFU_REGION_CONFIG] = 4096,
+		[FIXTURE_MSIX_BAR] = 4096,
+		[FIXTURE_RAM_BAR] = 16384,
+		[VFU_REGION_CONFIG] = 4096,
 	};
 	struct fixture fixture;
 

@@ -131,7 +131,11 @@ TEST(msix_client_triggers_vectors_itself)
 {
 	uint8_t request[23] = { 0 };
 	struct vfio_user_irq_set set = {
-		.argsz = 23, .flags = TRIGGER_BOOL, .index = MSIX, .start = 0, .count = 3,
+		.argsz = 23,
+		.flags = TRIGGER_BOOL,
+		.index = MSIX,
+		.start = 0,
+		.count = 3,
 	};
 	struct fixture fixture;
 	int fds[3];
@@ -149,7 +153,8 @@ TEST(msix_client_triggers_vectors_itself)
 	CHECK_EQ(eventfd_count(fds[1]), 0);
 	CHECK_EQ(eventfd_count(fds[2]), 1);
 	/* One byte short. */
-	CHECK_EQ(client_call(fixture.sock, VFIO_USER_DEVICE_SET_IRQS, request, 22, NULL, 0), -EINVAL);
+	CHECK_EQ(client_call(fixture.sock, VFIO_USER_DEVICE_SET_IRQS, request, 22, NULL, 0),
+		 -EINVAL);
 	for (int i = 0; i < 3; i++)
 		close(fds[i]);
 	fixture_stop(&fixture);

@@ -15,8 +15,10 @@ TEST(region_bar_accesses_reach_the_device)
 	fixture_start_connected(&fixture);
 	for (uint32_t count = 1; count <= 8; count *= 2) {
 		CHECK_EQ(client_region_write(fixture.sock, FIXTURE_RAM_BAR, 16 * count, "abcdefgh",
-					     count), 0);
-		CHECK_EQ(client_region_read(fixture.sock, FIXTURE_RAM_BAR, 16 * count, back, count), 0);
+					     count),
+			 0);
+		CHECK_EQ(client_region_read(fixture.sock, FIXTURE_RAM_BAR, 16 * count, back, count),
+			 0);
 		CHECK(!memcmp(back, "abcdefgh", count));
 	}
 	memset(page, 0x5a, sizeof(page));
@@ -53,15 +55,19 @@ TEST(region_accesses_outside_are_refused)
 
 		memcpy(request, &accesses[i], 16);
 		CHECK_EQ(client_call(fixture.sock, VFIO_USER_REGION_READ, request, 16, reply,
-				     sizeof(reply)), -EINVAL);
+				     sizeof(reply)),
+			 -EINVAL);
 		CHECK_EQ(client_call(fixture.sock, VFIO_USER_REGION_WRITE, request, 16 + count,
-				     reply, sizeof(reply)), -EINVAL);
+				     reply, sizeof(reply)),
+			 -EINVAL);
 	}
 	/* More, or less, data than promised. */
 	CHECK_EQ(client_call(fixture.sock, VFIO_USER_REGION_WRITE,
-			     "\0\0\0\0\0\0\0\0\4\0\0\0\4\0\0\0abc", 19, reply, sizeof(reply)), -EINVAL);
+			     "\0\0\0\0\0\0\0\0\4\0\0\0\4\0\0\0abc", 19, reply, sizeof(reply)),
+		 -EINVAL);
 	CHECK_EQ(client_call(fixture.sock, VFIO_USER_REGION_WRITE,
-			     "\0\0\0\0\0\0\0\0\4\0\0\0\4\0\0\0abcde", 21, reply, sizeof(reply)), -EINVAL);
+			     "\0\0\0\0\0\0\0\0\4\0\0\0\4\0\0\0abcde", 21, reply, sizeof(reply)),
+		 -EINVAL);
 	CHECK_EQ(client_call(fixture.sock, VFIO_USER_REGION_READ, "abc", 3, reply, sizeof(reply)),
 		 -EINVAL);
 	CHECK_EQ(fixture.ram[0], 0);

@@ -43,9 +43,11 @@ TEST(identity_and_capabilities)
 
 		CHECK(cap);
 		CHECK_EQ(client_config_read(rig.iommu, cap + VIRTIO_PCI_CAP_BAR, 1), 4);
-		CHECK_EQ(client_config_read(rig.iommu, cap + VIRTIO_PCI_CAP_OFFSET, 4), caps[i].offset);
+		CHECK_EQ(client_config_read(rig.iommu, cap + VIRTIO_PCI_CAP_OFFSET, 4),
+			 caps[i].offset);
 	}
-	CHECK_EQ(client_config_read(rig.iommu, find_virtio_cap(2) + VIRTIO_PCI_NOTIFY_CAP_MULT, 4), 4);
+	CHECK_EQ(client_config_read(rig.iommu, find_virtio_cap(2) + VIRTIO_PCI_NOTIFY_CAP_MULT, 4),
+		 4);
 	CHECK_EQ(client_config_read(rig.iommu, find_virtio_cap(5) + VIRTIO_PCI_CAP_LEN, 1), 20);
 	rig_stop(&rig);
 }
@@ -188,7 +190,8 @@ TEST(failed_driver_gets_no_answers)
 /* What a broken queue looks like, and how the driver gets out of it. */
 static void check_needs_reset(void)
 {
-	CHECK_EQ(rig_read(&rig, STATUS, 1) & VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_CONFIG_S_NEEDS_RESET);
+	CHECK_EQ(rig_read(&rig, STATUS, 1) & VIRTIO_CONFIG_S_NEEDS_RESET,
+		 VIRTIO_CONFIG_S_NEEDS_RESET);
 	rig_init_driver(&rig, RIG_ALL_FEATURES);
 	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), 0);
 }

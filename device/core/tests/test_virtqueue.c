@@ -41,7 +41,9 @@ static void check_refused(uint16_t first)
 static void start_with_attach(void)
 {
 	const struct virtio_iommu_req_attach attach = {
-		.head.type = VIRTIO_IOMMU_T_ATTACH, .domain = 1, .endpoint = RIG_ID0,
+		.head.type = VIRTIO_IOMMU_T_ATTACH,
+		.domain = 1,
+		.endpoint = RIG_ID0,
 	};
 
 	rig_start_ready(&rig, NULL);
@@ -131,7 +133,8 @@ TEST(broken_indirect_tables)
 TEST(a_full_ring_is_one_batch)
 {
 	const struct virtio_iommu_req_detach detach = {
-		.head.type = VIRTIO_IOMMU_T_DETACH, .endpoint = 0x444,
+		.head.type = VIRTIO_IOMMU_T_DETACH,
+		.endpoint = 0x444,
 	};
 	uint32_t head = 0, len = 0;
 
@@ -141,7 +144,8 @@ TEST(a_full_ring_is_one_batch)
 		/* 32 chains of two each: past the wrap of the 16-bit indices. */
 		for (unsigned i = 0; i < RIG_QUEUE_SIZE; i += 2) {
 			rig_set_desc(&rig, 0, i, (struct rig_desc){ BUFFER, 20, NEXT, i + 1 });
-			rig_set_desc(&rig, 0, i + 1, (struct rig_desc){ BUFFER + 64 + i, 4, WRITE, 0 });
+			rig_set_desc(&rig, 0, i + 1,
+				     (struct rig_desc){ BUFFER + 64 + i, 4, WRITE, 0 });
 			rig_make_available(&rig, 0, i);
 		}
 		for (unsigned i = 0; round % 2 && i < RIG_QUEUE_SIZE / 2; i++)

@@ -16,7 +16,6 @@ import pytest
 from viotest.campaign.causes import blames_guest, cause_of
 from viotest.errors import ViotestError
 from viotest.guest.probe import ProbeError
-from viotest.machine.watch import GuestLostError
 from viotest.report.results import CheckResult, Outcome
 from viotest.scenario.model import Phase
 from viotest.suite.catalog import BY_NAME, NAMES
@@ -63,10 +62,16 @@ class Collector:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Keep the checks that were asked for, in the catalog's order."""
+        """Keep the checks that were asked for: by mode, then as in the catalog."""
         patterns = self._session.scenario.checks
         wanted = [item for item in items if _is_wanted(item, patterns)]
-        wanted.sort(key=lambda item: NAMES.index(check_of(item).name))
+        modes = ["", *self._session.scenario.modes]
+        wanted.sort(
+            key=lambda item: (
+                modes.index(_mode(item)),
+                NAMES.index(check_of(item).name),
+            )
+        )
         dropped = [item for item in items if item not in wanted]
         config.hook.pytest_deselected(items=dropped)
         items[:] = wanted
@@ -138,8 +143,8 @@ class Collector:
                 return Outcome.FAIL, failure.reason, failure.details
             case ViotestError():
                 cause = cause_of(error, booted=self._session.booted)
-                if isinstance(error, GuestLostError) or not self._session.booted:
-                    self._session.broken = cause
+                # Whoever raised it, there is nobody left to put checks to.
+                self._session.broken = cause
                 lost = blames_guest(error) and self._session.booted
                 outcome = Outcome.FAIL if lost else Outcome.ERROR
                 return outcome, cause.text, "\n".join(cause.console)

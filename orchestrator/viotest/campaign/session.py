@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # failure texts. busybox insmod ignores the kernel command line.
 _MODULE_PARAMS = ("vfio_iommu_type1 allow_unsafe_interrupts=1",)
 
+_KMSG_MARK = "viotest: end of the checks"
+
 
 class Session:
     """Starts the guest of a plan, waits for it when it is needed, and ends it.
@@ -205,14 +207,18 @@ class Session:
         """
         if self._guest is None or self._clock is None or self.broken is not None:
             return []
-        answer = self._guest.probe.call("dmesg", rewind=1)
-        lines = [*_lines(answer)]
+        probe = self._guest.probe
+        # The log has a clock of its own: a line of ours tells how far it is off.
+        written = probe.call("write", path="/dev/kmsg", data=_KMSG_MARK)["ns"]
+        assert isinstance(written, int)
+        answer = probe.call("dmesg", rewind=1)
+        lines = _lines(answer)
         while answer["more"]:
-            answer = self._guest.probe.call("dmesg")
+            answer = probe.call("dmesg")
             lines += _lines(answer)
-        return [
-            (self._clock.host_ns(int(line["ns"])), str(line["text"])) for line in lines
-        ]
+        marks = [int(line["ns"]) for line in lines if line["text"] == _KMSG_MARK]
+        shift = self._clock.host_ns(written) - marks[-1] if marks else 0
+        return [(int(line["ns"]) + shift, str(line["text"])) for line in lines]
 
 
 def _lines(answer: Mapping[str, object]) -> list[dict[str, Any]]:

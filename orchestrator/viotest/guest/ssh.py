@@ -51,6 +51,7 @@ _SLICE = 0.1
 _MAX_LINE = 16 << 20
 _MAX_OUTPUT = 16 << 20
 _MAX_STDERR = 4096
+_NO_STATUS = -1
 
 
 class LossWatch(Protocol):
@@ -309,7 +310,10 @@ def _collect(
         elif channel.recv_stderr_ready():
             err += channel.recv_stderr(1 << 16)
         elif channel.exit_status_ready() and (channel.eof_received or channel.closed):
-            return ExecResult(channel.recv_exit_status(), bytes(out), bytes(err))
+            status = channel.recv_exit_status()
+            if status == _NO_STATUS:
+                _require_connection(channel, watch, what)
+            return ExecResult(status, bytes(out), bytes(err))
         elif time.monotonic() > deadline:
             raise GuestTimeoutError(what, timeout)
         elif channel.eof_received or channel.closed:
@@ -320,6 +324,13 @@ def _collect(
             watch.wait_readable(channel.fileno(), deadline - time.monotonic())
         if len(out) + len(err) > _MAX_OUTPUT:
             raise GuestError(f"{what}: the output never ends")
+
+
+# A channel whose connection broke looks like one whose command was killed.
+def _require_connection(channel: paramiko.Channel, watch: LossWatch, what: str) -> None:
+    watch.check(_LOSS_GRACE)
+    if not channel.get_transport().is_active():
+        raise GuestError(f"{what}: the connection was closed")
 
 
 def _reason(err: BaseException) -> str:

@@ -82,7 +82,10 @@ class Apt:
         if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
             what = "apt-get and dpkg-deb are needed to fetch QEMU, kernels and tools"
             raise AptError(what, hint="install the packages apt and dpkg")
-        with cache.lock("apt", self._progress, what="package lists"), cache.scratch() as tmp:
+        with (
+            cache.lock("apt", self._progress, what="package lists"),
+            cache.scratch() as tmp,
+        ):
             self._configure(tmp)
             session = AptSession(self._root, tmp / "apt.conf", self._progress)
             session.update(max_age=LISTS_LIFETIME)
@@ -305,7 +308,7 @@ def _run_with_status(
     # apt reports "dlstatus:1:PERCENT:text" on a descriptor of our choice.
     read_end, write_end = os.pipe()
     command = [*argv[:1], "-o", f"APT::Status-Fd={write_end}", *argv[1:]]
-    with open(read_end, encoding="utf-8", errors="replace") as status:
+    with os.fdopen(read_end, encoding="utf-8", errors="replace") as status:
         process = subprocess.Popen(
             command,
             env=environment,

@@ -144,7 +144,9 @@ def lock(name: str, progress: Progress, *, what: str) -> Iterator[None]:
     with translated_errors():
         folder.mkdir(parents=True, exist_ok=True)
         # Lock files stay: removing one while another process opens it breaks the lock.
-        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -238,9 +240,7 @@ def _build(path: Path, build: Callable[[Path], Mapping[str, Any]]) -> Entry:
         draft = folder / "entry"
         draft.mkdir()
         facts = dict(build(draft))
-        files = {
-            os.path.relpath(file, draft): _record(file) for file in _files(draft)
-        }
+        files = {os.path.relpath(file, draft): _record(file) for file in _files(draft)}
         text = json.dumps({"files": files, "facts": facts}, sort_keys=True)
         (draft / MANIFEST).write_text(text, encoding="utf-8")
         _flush([*_files(draft), draft])

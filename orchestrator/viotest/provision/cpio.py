@@ -66,7 +66,8 @@ class CpioWriter:
         self._write(b"\0" * (-self._size % BLOCK))
 
     def _parents(self, name: str) -> None:
-        assert name and not name.startswith("/") and ".." not in name.split("/"), name
+        assert name.strip("/") == name, name
+        assert ".." not in name.split("/"), name
         parent = name.rpartition("/")[0]
         if parent:
             self.folder(parent)
@@ -77,9 +78,10 @@ class CpioWriter:
         self._inode += 1
         nr_links = 2 if stat.S_ISDIR(mode) else 1
         raw = name.encode() + b"\0"
-        fields = (self._inode, mode, 0, 0, nr_links, 0, len(data))
-        fields += (0, 0, *device, len(raw), 0)
-        self._write(b"070701" + b"".join(b"%08X" % field for field in fields))
+        owner = (0, 0)
+        fields = (self._inode, mode, *owner, nr_links, 0, len(data))
+        numbers = (*fields, 0, 0, *device, len(raw), 0)
+        self._write(b"070701" + b"".join(b"%08X" % field for field in numbers))
         self._padded(raw)
         self._padded(data)
 
@@ -122,13 +124,15 @@ def concat_initramfs(base: Path, overlay: bytes, out: Path) -> None:
     """
     with base.open("rb") as source:
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb", buffering=0) as target:
+        with os.fdopen(descriptor, "wb", buffering=0) as target:
             size = os.fstat(source.fileno()).st_size
             assert size % BLOCK == 0, size
             offset = 0
             while offset < size:
                 # In the kernel: the base has megabytes, and every run copies it.
-                sent = os.sendfile(target.fileno(), source.fileno(), offset, size - offset)
+                sent = os.sendfile(
+                    target.fileno(), source.fileno(), offset, size - offset
+                )
                 if sent == 0:
                     raise OSError(f"{base} became shorter while it was copied")
                 offset += sent

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from viotest.provision import cache
@@ -12,9 +11,11 @@ from viotest.provision.apt import Apt, AptError
 from viotest.provision.debs import unpack
 from viotest.provision.image import parse_config, parse_image
 from viotest.provision.kernel import write_image
-from viotest.provision.modules import GUEST_MODULES, OPTIONAL_MODULES, ModuleIndex
+from viotest.provision.kernel_options import GUEST_MODULES, OPTIONAL_MODULES
+from viotest.provision.modules import ModuleIndex
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Mapping
 
     from viotest.provision.apt import AptSession, Deb
@@ -49,9 +50,7 @@ def _kernel_packages(apt: AptSession, meta: str, suite: str) -> list[Deb]:
     (image,) = apt.exact(names, current.version)
     # From 7.3 on the package is split, and linux-image-* only depends on the parts.
     release = names[0].removeprefix("linux-image-")
-    parts = [
-        f"linux-{part}-{release}" for part in ("binary", "modules", "base")
-    ]
+    parts = [f"linux-{part}-{release}" for part in ("binary", "modules", "base")]
     split = [name for name in apt.depends(image) if name in parts]
     return [image, *(apt.exact(split, current.version) if split else [])]
 
@@ -88,7 +87,9 @@ def _keep_modules(source: Path, target: Path) -> None:
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source / name, target / name)
-    text = "".join(f"{name.with_suffix('') if name.suffix != '.ko' else name}\n" for name in names)
+    text = "".join(
+        f"{name.with_suffix('') if name.suffix != '.ko' else name}\n" for name in names
+    )
     (target / "modules.order").write_text(text)
 
 

@@ -60,9 +60,7 @@ def merged(name: str) -> str:
     return "/".join(parts)
 
 
-def _unpack_tar(
-    stream: IO[bytes], folder: Path, wanted: Callable[[str], bool]
-) -> None:
+def _unpack_tar(stream: IO[bytes], folder: Path, wanted: Callable[[str], bool]) -> None:
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             name = merged(member.name)

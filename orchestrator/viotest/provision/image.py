@@ -80,7 +80,9 @@ def bzimage_payload(data: bytes) -> bytes:
     for magic, unpack in _UNPACKERS.items():
         if payload.startswith(magic):
             return _checked(unpack, payload)
-    raise ImageError(f"the bzImage is compressed in an unknown way: {payload[:4].hex()}")
+    raise ImageError(
+        f"the bzImage is compressed in an unknown way: {payload[:4].hex()}"
+    )
 
 
 def embedded_config(vmlinux: bytes) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from viotest.errors import UsageError
 from viotest.provision import assets, cache
-from viotest.provision.modules import GUEST_MODULES, OPTIONAL_MODULES
+from viotest.provision.kernel_options import GUEST_MODULES, OPTIONAL_MODULES
 from viotest.provision.userland import probe_key, provide_probe, provide_userland
 
 if TYPE_CHECKING:
@@ -30,14 +30,19 @@ ADDRESS = "10.0.2.15"
 NETMASK = "255.255.255.0"
 HOSTNAME = "viotest"
 #: What the boot script calls, and what a person in the guest may want.
-APPLETS = tuple(
-    "awk basename cat chmod clear cmp cp cut date dd df dirname dmesg echo env expr "
-    "false find free grep halt head hexdump hostname id ifconfig insmod ip kill less ln "
-    "ls lsmod mkdir mknod modinfo mount mv nc netstat nproc od pidof ping poweroff "
-    "printf ps pwd readlink realpath reboot rm rmdir rmmod sed sh sleep sort stat "
-    "strings stty sync tail tar tee test time timeout top touch tr true umount uname "
-    "uniq uptime vi watch wc which xargs xxd".split()
+# fmt: off
+APPLETS = (
+    "awk", "basename", "cat", "chmod", "clear", "cmp", "cp", "cut", "date", "dd", "df",
+    "dirname", "dmesg", "echo", "env", "expr", "false", "find", "free", "grep", "halt",
+    "head", "hexdump", "hostname", "id", "ifconfig", "insmod", "ip", "kill", "less",
+    "ln", "ls", "lsmod", "mkdir", "mknod", "modinfo", "mount", "mv", "nc", "netstat",
+    "nproc", "od", "pidof", "ping", "poweroff", "printf", "ps", "pwd", "readlink",
+    "realpath", "reboot", "rm", "rmdir", "rmmod", "sed", "sh", "sleep", "sort", "stat",
+    "strings", "stty", "sync", "tail", "tar", "tee", "test", "time", "timeout", "top",
+    "touch", "tr", "true", "umount", "uname", "uniq", "uptime", "vi", "watch", "wc",
+    "which", "xargs", "xxd",
 )
+# fmt: on
 _FSTAB = """\
 proc /proc proc defaults 0 0
 sysfs /sys sysfs defaults 0 0
@@ -161,7 +166,9 @@ def _write_archive(
         _write_programs(writer, userland, probe)
         writer.file("viotest/boot", _render(template), 0o755)
         writer.file("viotest/module-params", b"")
-        writer.file("viotest/modules", "".join(f"{name}\n" for name in modules).encode())
+        writer.file(
+            "viotest/modules", "".join(f"{name}\n" for name in modules).encode()
+        )
         for name in sorted(modules):
             writer.file(f"viotest/modules.d/{name}.ko", read_module(modules[name]))
         writer.close()

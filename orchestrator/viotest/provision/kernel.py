@@ -7,7 +7,6 @@ not there or lacks an option; :class:`~viotest.provision.apt.AptError` for a dow
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from viotest.errors import UsageError
 from viotest.provision import cache
-from viotest.provision.kernel_options import missing_options
-from viotest.provision.modules import GUEST_MODULES, OPTIONAL_MODULES
+from viotest.provision.kernel_options import (
+    GUEST_MODULES,
+    OPTIONAL_MODULES,
+    missing_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -208,8 +210,10 @@ def _require_driver(kernel: Kernel, *, builtin: bool) -> None:
     if index is not None and index.is_builtin("virtio_iommu"):
         return
     what = f"kernel {kernel.spec} ({kernel.release}) comes without CONFIG_VIRTIO_IOMMU"
-    where = f"nor among the modules in {kernel.modules}" if kernel.modules else (
-        "and there are no modules: give --modules DIR"
+    where = (
+        f"nor among the modules in {kernel.modules}"
+        if kernel.modules
+        else ("and there are no modules: give --modules DIR")
     )
     raise UsageError(what, hint=f"its driver is not built in, {where}")
 
@@ -221,6 +225,9 @@ def _module_index(folder: Path | None) -> ModuleIndex | None:
 
 
 def _no_such_kernel(spec: str) -> UsageError:
+    # Imported late, like all that only an error or a build needs.
+    import difflib
+
     if "/" in spec or spec.startswith("."):
         names = _siblings(Path(spec))
         close = difflib.get_close_matches(Path(spec).name, names, n=1)
@@ -232,4 +239,5 @@ def _no_such_kernel(spec: str) -> UsageError:
 
 
 def _siblings(path: Path) -> list[str]:
-    return os.listdir(path.parent) if path.parent.is_dir() else []
+    parent = path.parent
+    return [other.name for other in parent.iterdir()] if parent.is_dir() else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel options that a guest needs; docs/kernel-options.md is the same for people.
+"""What a guest needs of its kernel; docs/kernel-options.md is the same for people.
 
 The main function is :func:`missing_options`.
 """
@@ -54,6 +54,18 @@ USEFUL_OPTIONS = (
     Option("CONFIG_PVPANIC_PCI", "tells QEMU of a guest panic"),
     Option("CONFIG_IKCONFIG", "lets viotest check these options in a bare image"),
 )
+
+#: The modules that a guest needs, in the order to load them in: the IOMMU's driver
+#: comes before any driver that could bind an endpoint (see docs/kernel-options.md).
+GUEST_MODULES = (
+    "virtio_iommu",
+    "virtio_pci",
+    "vfio_iommu_type1",
+    "vfio_pci",
+    "virtio_net",
+)
+#: Loaded when the kernel has them.
+OPTIONAL_MODULES = ("pvpanic_pci",)
 
 
 def missing_options(config: Mapping[str, str], release: str) -> list[Option]:

@@ -10,28 +10,17 @@ from __future__ import annotations
 import gzip
 import lzma
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from viotest.errors import UntestableError
 from viotest.provision.elf import Elf
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Iterable, Iterator
 
 #: What may follow ``.ko``.
 SUFFIXES = ("", ".xz", ".zst", ".gz")
-#: The modules that a guest needs, in the order to load them in: the IOMMU's driver
-#: comes before any driver that could bind an endpoint (see docs/kernel-options.md).
-GUEST_MODULES = (
-    "virtio_iommu",
-    "virtio_pci",
-    "vfio_iommu_type1",
-    "vfio_pci",
-    "virtio_net",
-)
-#: Loaded when the kernel has them.
-OPTIONAL_MODULES = ("pvpanic_pci",)
 
 
 class ModulesError(UntestableError):
@@ -43,7 +32,9 @@ def module_name(path: str) -> str:
 
     :param path: A path, a file name or an alias spelled with dashes.
     """
-    return path.rsplit("/", 1)[-1].split(".ko", 1)[0].removesuffix(".o").replace("-", "_")
+    return (
+        path.rsplit("/", 1)[-1].split(".ko", 1)[0].removesuffix(".o").replace("-", "_")
+    )
 
 
 class ModuleIndex:

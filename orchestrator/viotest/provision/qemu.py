@@ -93,7 +93,9 @@ def probe_qemu(argv: tuple[str, ...], name: str) -> Probe:
     :param name: What to call it in an error.
     :raise UsageError: When it does not run or is no QEMU.
     """
-    version = re.search(r"QEMU emulator version (\d+\.\d+[.\d]*)", _ask(argv, "--version", name))
+    version = re.search(
+        r"QEMU emulator version (\d+\.\d+[.\d]*)", _ask(argv, "--version", name)
+    )
     if version is None:
         raise UsageError(f"{name} is not QEMU: --version does not say so")
     devices = _ask((*argv, "-machine", "none", "-device"), "help", name)
@@ -183,7 +185,9 @@ def _ask(argv: tuple[str, ...], option: str, name: str) -> str:
 def _warn_if_untested(probe: Probe, path: Path, progress: Progress) -> None:
     if probe.number < TESTED_SINCE:
         wanted = ".".join(map(str, TESTED_SINCE))
-        progress.warn(f"QEMU {probe.version} ({path}) is untested: >= {wanted} is tested")
+        progress.warn(
+            f"QEMU {probe.version} ({path}) is untested: >= {wanted} is tested"
+        )
 
 
 def _near(spec: str) -> str:
@@ -192,5 +196,6 @@ def _near(spec: str) -> str:
     parent = Path(spec).parent
     if not parent.is_dir():
         return f"no folder {parent}"
-    names = difflib.get_close_matches(Path(spec).name, os.listdir(parent), n=1)
+    there = [path.name for path in parent.iterdir()]
+    names = difflib.get_close_matches(Path(spec).name, there, n=1)
     return f"nearest: {parent / names[0]}" if names else "auto fetches one"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Names under which Debian's main archive is configured, without ``-updates`` etc.
 DEBIAN_SUITES = frozenset(
-    "stable oldstable oldoldstable testing unstable sid "
-    "bullseye bookworm trixie forky duke".split()
+    {"stable", "oldstable", "oldoldstable", "testing", "unstable", "sid"}
+    | {"bullseye", "bookworm", "trixie", "forky", "duke"}
 )
 #: Transports that need a person or a disc.
 _UNUSABLE = ("cdrom:",)
@@ -41,7 +41,9 @@ def parse_one_line(text: str) -> Iterator[Source]:
     :param text: The file. Lines that apt would refuse are left out.
     """
     for line in text.splitlines():
-        match = re.match(r"deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<rest>.+)", line.strip())
+        match = re.match(
+            r"deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<rest>.+)", line.strip()
+        )
         if match is None:
             continue
         words = match["rest"].split("#", 1)[0].split()

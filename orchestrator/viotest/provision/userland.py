@@ -63,7 +63,10 @@ def provide_probe(progress: Progress) -> Path:
         return {}
 
     key = probe_key()
-    return cache.provide("probe", key, build, progress, what="vfio-probe").path / "vfio-probe"
+    return (
+        cache.provide("probe", key, build, progress, what="vfio-probe").path
+        / "vfio-probe"
+    )
 
 
 def probe_key() -> str:
@@ -78,7 +81,9 @@ def probe_key() -> str:
 def _make(sources: Path, headers: Path, build: Path) -> None:
     command = ["make", "-s", "-C", os.fspath(sources), f"BUILD={build}"]
     command.append(f"CFLAGS=-Os -I{headers}")
-    environment = {name: os.environ[name] for name in ("PATH", "CC") if name in os.environ}
+    environment = {
+        name: os.environ[name] for name in ("PATH", "CC") if name in os.environ
+    }
     try:
         result = subprocess.run(
             command,
@@ -91,7 +96,9 @@ def _make(sources: Path, headers: Path, build: Path) -> None:
         )
     except FileNotFoundError as error:
         hint = "install the packages make and gcc"
-        raise UntestableError("make is needed to build vfio-probe", hint=hint) from error
+        raise UntestableError(
+            "make is needed to build vfio-probe", hint=hint
+        ) from error
     if result.returncode != 0:
         said = result.stderr.strip().splitlines() or ["no output"]
         raise UntestableError(f"vfio-probe does not build: {said[0]}")

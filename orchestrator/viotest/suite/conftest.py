@@ -80,15 +80,57 @@ def bound(binding: Binding) -> Binding:
     return binding
 
 
+class Opener:
+    """Opens the endpoint once per mode, and anew after a check that failed.
+
+    Opening and closing reset the function, which the guest's kernel gives 100 ms
+    each time: most of what a check would cost.
+    """
+
+    def __init__(self, probe: Probe, endpoint: EndpointFunction) -> None:
+        self._probe = probe
+        self._endpoint = endpoint
+        self._current: Passthrough | None = None
+
+    def open(self, mode: Mode) -> Passthrough:
+        """Return the endpoint, open in ``mode`` and clean."""
+        current = self._current
+        if current is None or current.mode is not mode or current.tainted:
+            self.close()
+            current = Passthrough(self._probe, self._endpoint, mode)
+            current.open()
+            self._current = current
+        return current
+
+    def close(self) -> None:
+        """Close what is open."""
+        current, self._current = self._current, None
+        if current is not None:
+            current.close()
+
+
+@pytest.fixture(scope="session")
+def opener(probe: Probe, endpoint: EndpointFunction) -> Opener:
+    """Who holds the endpoint open from check to check."""
+    return Opener(probe, endpoint)
+
+
 @pytest.fixture
-def vfio(
-    probe: Probe, bound: Binding, endpoint: EndpointFunction, mode: Mode
-) -> Iterator[Passthrough]:
-    """The endpoint, opened through VFIO; closed afterwards."""
-    pt = Passthrough(probe, endpoint, mode)
+def vfio(opener: Opener, bound: Binding, mode: Mode) -> Passthrough:
+    """The endpoint, opened through VFIO."""
     try:
-        pt.open()
+        return opener.open(mode)
     except ProbeError as error:
         raise refused(error, "open") from error
-    yield pt
-    pt.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Note on the endpoint that a check has left it in an unknown state."""
+    try:
+        return (yield)
+    except BaseException:
+        opened = getattr(item, "funcargs", {}).get("vfio")
+        if opened is not None:
+            opened.tainted = True
+        raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from viotest.suite.judgement import CheckFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from viotest.guest.probe import Probe
     from viotest.report.device_log import DeviceLog, DeviceRecord
@@ -22,6 +22,9 @@ IOMMU_CAP_CACHE_COHERENCY = 0
 # viommu_fault_handler() of drivers/iommu/virtio-iommu.c. The endpoint and the
 # address are what matters; the words around them have not changed since 5.3.
 _FAULT_LINE = re.compile(r"fault from EP (\d+) at (0x[0-9a-f]+)")
+# DEFAULT_RATELIMIT_INTERVAL of include/linux/ratelimit_types.h is 5 s.
+_RATELIMIT_SECONDS = 6.0
+_MESSAGE_SECONDS = 1.0
 _ASK = re.compile(r"-(\d+)\s.*viotest_ask: .*\bcap=(\d+)")
 _ANSWER = re.compile(r"-(\d+)\s.*viotest_answer: .*\bret=(0x[0-9a-f]+|\d+)")
 
@@ -97,31 +100,45 @@ class DeviceWatch:
 
 
 def expect_guest_fault(
-    probe: Probe, endpoint_id: int, address: int, *, timeout: float = 3.0
+    probe: Probe, endpoint_id: int, address: int, again: Callable[[], object]
 ) -> None:
     """Fail unless the guest's virtio-iommu driver reports this fault.
 
-    :param timeout: The event travels through the event queue, an interrupt and a
-        work item of the guest; seconds to wait for the driver's message.
-    :raise CheckFailed: When no message names endpoint and address in time.
+    The driver drops all but ten messages in five seconds (dev_err_ratelimited). So
+    if nothing comes, the access is made again until that time is over.
+
+    :param again: Makes the access that is refused once more.
+    :raise CheckFailed: When no message names endpoint and address.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + _RATELIMIT_SECONDS
     others: list[str] = []
+    while not _wait_for_fault(probe, endpoint_id, address, others):
+        if time.monotonic() > deadline:
+            raise CheckFailed(
+                "the guest's virtio-iommu driver reported no such fault",
+                expected=f"fault from EP {endpoint_id} at {address:#x}",
+                seen="; ".join(others) or "no fault message in the kernel log",
+                cause="the event was lost: event queue, its interrupt, or a wrong"
+                " endpoint id",
+            )
+        again()
+
+
+def _wait_for_fault(
+    probe: Probe, endpoint_id: int, address: int, others: list[str]
+) -> bool:
+    # The event travels through the event queue, an interrupt and a work item.
+    deadline = time.monotonic() + _MESSAGE_SECONDS
     while (left := deadline - time.monotonic()) > 0:
         # Waits in the guest for the next record; returns at once if one is there.
-        answer = probe.call("dmesg", timeout_ms=int(left * 1000), timeout=left + 5)
+        answer = probe.call("dmesg", timeout_ms=int(left * 1000) + 1, timeout=left + 5)
         for text in _texts(answer):
             found = _FAULT_LINE.search(text)
             if found and (int(found[1]), int(found[2], 16)) == (endpoint_id, address):
-                return
+                return True
             if found:
                 others.append(text)
-    raise CheckFailed(
-        "the guest's virtio-iommu driver reported no such fault",
-        expected=f"fault from EP {endpoint_id} at {address:#x}",
-        seen="; ".join(others) or "no fault message in the kernel log",
-        cause="the event was lost: event queue, its interrupt, or a wrong endpoint id",
-    )
+    return False
 
 
 def _texts(answer: Mapping[str, object]) -> list[str]:

@@ -7,9 +7,11 @@ comes back as :class:`~viotest.guest.probe.ProbeError`.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from viotest.guest.probe import ProbeError
 from viotest.suite.judgement import CheckFailed, expect
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from viotest.scenario.model import EndpointFunction, Mode
 
 PAGE = 4096
+
+# Above 4 GiB, where no kernel puts maps of its own for a 32-bit device.
+_FIRST_IOVA = 0x1_0000_0000
+_IOVA_STEP = 0x20_0000
 
 # Registers of dma_engine.h.
 _IN_FLIGHT = 0x014
@@ -55,9 +61,10 @@ class Passthrough:
         self.probe = probe
         self.endpoint = endpoint
         self.mode = mode
-        #: First address this check may map at; above the kernel's own test maps.
-        self.iova = 0x1000_0000
+        self._next_iova = _FIRST_IOVA
         self._buffers: set[str] = set()
+        #: A check has failed: mappings, buffers and interrupts may be left over.
+        self.tainted = False
 
     def open(self) -> Mapping[str, object]:
         """Open group and container, attach, and switch bus mastering on."""
@@ -72,6 +79,18 @@ class Passthrough:
             self.free(name)
 
     # -- memory
+
+    def fresh_iova(self, size: int) -> int:
+        """Return an address that was not mapped before since the endpoint was opened.
+
+        What a broken unmap leaves behind is then found by the check that looks for
+        it, and by no other. The next range begins well behind this one.
+
+        :param size: Bytes that will be mapped there.
+        """
+        iova = self._next_iova
+        self._next_iova += -(-size // _IOVA_STEP) * _IOVA_STEP + _IOVA_STEP
+        return iova
 
     def buffer(self, name: str, size: int, *, byte: int | None = None) -> None:
         """Make a buffer of ``size`` bytes, filled with ``byte`` if given."""
@@ -254,7 +273,17 @@ class Passthrough:
 
     def expect_irq(self, vector: int) -> None:
         """Fail unless the vector's eventfd fires exactly once."""
-        seen = self.probe.call("irq-wait", vector=vector, timeout_ms=2000)
+        try:
+            seen = self.probe.call("irq-wait", vector=vector, timeout_ms=2000)
+        except ProbeError as error:
+            if error.errno != errno.ETIMEDOUT:
+                raise
+            raise CheckFailed(
+                f"no interrupt on MSI-X vector {vector} within 2 s",
+                expected="its eventfd is signalled once",
+                seen="nothing",
+                cause="the device did not raise it, or it went to another vector",
+            ) from error
         expect(seen["count"], 1, f"interrupts on MSI-X vector {vector}")
 
     def expect_dma(self, op: str, iova: int, length: int, *, operand: int = 0) -> Dma:

@@ -17,13 +17,19 @@ if TYPE_CHECKING:
     from viotest.report.device_log import DeviceLog
     from viotest.scenario.model import EndpointFunction, Mode
     from viotest.suite.binding import Binding
+    from viotest.suite.conftest import Opener
 
 sizes = pytest.mark.parametrize("size", list(steps.SIZES))
 
 
 def test_open(
-    probe: Probe, bound: Binding, endpoint: EndpointFunction, mode: Mode
+    probe: Probe,
+    opener: Opener,
+    bound: Binding,
+    endpoint: EndpointFunction,
+    mode: Mode,
 ) -> None:
+    opener.close()
     pt = Passthrough(probe, endpoint, mode)
     try:
         info = pt.open()

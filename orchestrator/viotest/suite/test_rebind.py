@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from viotest.report.device_log import DeviceLog
     from viotest.scenario.model import EndpointFunction, Mode
     from viotest.suite.binding import Binding
+    from viotest.suite.conftest import Opener
 
 
 def test_rebind(
     probe: Probe,
+    opener: Opener,
     bound: Binding,
     endpoint: EndpointFunction,
     mode: Mode,
     iommu_log: DeviceLog | None,
     fault_reasons: tuple[str, ...],
 ) -> None:
+    opener.close()
     probe.call("unbind", bdf=endpoint.bdf)
     names = probe.call("list", path=f"/sys/bus/pci/devices/{endpoint.bdf}")["names"]
     assert isinstance(names, list)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
+# What this end meets when the other one goes away.
+GONE = (OSError, EOFError, paramiko.SSHException)
+
+
 def paramiko_key(key: Ed25519PrivateKey) -> paramiko.Ed25519Key:
     keys = GuestKeys(host=key, client=key)
     return paramiko.Ed25519Key.from_private_key(io.StringIO(keys.client_private))
@@ -91,7 +95,7 @@ class SshGuest(paramiko.ServerInterface):
 def run(channel: paramiko.Channel, command: bytes) -> None:
     pipe = subprocess.PIPE
     with (
-        contextlib.suppress(OSError),
+        contextlib.suppress(*GONE),
         subprocess.Popen(
             ["sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe
         ) as process,
@@ -113,20 +117,21 @@ def run(channel: paramiko.Channel, command: bytes) -> None:
             thread.join()
         # As some servers do: the end of output comes before the status.
         channel.shutdown_write()
-        channel.send_exit_status(max(0, process.wait()))
+        if (status := process.wait()) >= 0:
+            channel.send_exit_status(status)
         channel.close()
 
 
 def pump(pipe: io.BufferedReader, send: object) -> None:
     assert callable(send)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(*GONE):
         while data := pipe.read1(65536):
             send(data)
 
 
 def feed(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> None:
     assert process.stdin
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(*GONE):
         while data := channel.recv(65536):
             process.stdin.write(data)
             process.stdin.flush()

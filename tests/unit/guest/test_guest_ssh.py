@@ -71,6 +71,20 @@ def test_exec_guest_lost(session: SshSession, bench: Bench, command: str) -> Non
     assert caught.value.console_tail == ("the last line",)
 
 
+def test_exec_killed(session: SshSession) -> None:
+    assert session.exec("kill -9 $$", 10).status == -1
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_exec_connection_breaks(session: SshSession, bench: Bench, lost: bool) -> None:
+    threading.Timer(0.1, bench.guest.transport.close).start()
+    if lost:
+        # Known a moment later only.
+        threading.Timer(0.15, bench.watch.lose).start()
+    with pytest.raises(GuestLostError if lost else GuestError):
+        session.exec("exec sleep 60", 30)
+
+
 def test_connect_foreign_host_key(bench: Bench) -> None:
     keys = dataclasses.replace(bench.keys, host=GuestKeys.generate().host)
     bench.guest.start()

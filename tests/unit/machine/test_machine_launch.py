@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import stat
 import time
@@ -14,6 +15,7 @@ import pytest
 from viotest.machine.errors import AbnormalShutdownError, LaunchError, MonitorError
 from viotest.machine.launch import Launch, start_machine
 from viotest.machine.owner import State
+from viotest.machine.watch import GuestLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,7 @@ def sockets(folder: Path) -> list[str]:
 
 
 def open_fds() -> int:
+    gc.collect()  # what other tests have left to it
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
@@ -182,6 +185,8 @@ def test_monitor_peer_dies(make_launch: Callable[..., Launch]) -> None:
         assert monitor.closed.wait(5)
         with pytest.raises(MonitorError):
             monitor.execute("query-status", timeout=5)
+        with pytest.raises(GuestLostError, match="QEMU exited with status 4"):
+            running.watch.check(5)
 
 
 def test_monitor_events_are_recorded(

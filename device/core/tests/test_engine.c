@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The dma engine: operations, exact ends, resets, interrupts, DMA that races with requests. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <linux/virtio_iommu.h>
+
+#include "client.h"
+#include "engine.h"
+#include "fixture.h"
+#include "harness.h"
+#include "rig.h"
+
+#define PAGE 0x1000ull
+#define MIB 0x100000ull
+#define DATA (RIG_RAM + RIG_DATA)
+#define PATTERN 0x8877665544332211ull
+
+static struct rig rig;
+
+static uint8_t *data(uint64_t offset)
+{
+	return rig.ram + RIG_DATA + offset;
+}
+
+static void write_local(unsigned ep, uint64_t offset, const void *buf, uint32_t len)
+{
+	REQUIRE(client_region_write(rig.endpoints[ep], DMA_ENGINE_BAR_LOCAL, offset, buf, len) >=
+		0);
+}
+
+static void read_local(unsigned ep, uint64_t offset, void *buf, uint32_t len)
+{
+	REQUIRE(client_region_read(rig.endpoints[ep], DMA_ENGINE_BAR_LOCAL, offset, buf, len) >= 0);
+}
+
+static void check_fault(unsigned ep, uint32_t info, uint64_t addr, uint64_t done)
+{
+	CHECK_EQ(rig_slot(&rig, ep, 0, DMA_SLOT_FAULT_INFO, 4), info);
+	CHECK_EQ(rig_slot(&rig, ep, 0, DMA_SLOT_FAULT_ADDR, 8), addr);
+	CHECK_EQ(rig_slot(&rig, ep, 0, DMA_SLOT_DONE, 8), done);
+}
+
+TEST(crc32_is_the_usual_one)
+{
+	struct crc32_table *table;
+	const char *digits = "123456789";
+
+	REQUIRE(!crc32_table_create(&table));
+	CHECK_EQ(crc32_update(table, 0, digits, 9), 0xcbf43926u);
+	CHECK_EQ(crc32_update(table, crc32_update(table, 0, digits, 3), digits + 3, 6),
+		 0xcbf43926u);
+	CHECK_EQ(crc32_update(table, 0, "", 0), 0);
+	CHECK_EQ(crc32_update(table, 0,
+			      "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+			      "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+			      32),
+		 0x2c642644u);
+	crc32_table_destroy(table);
+}
+
+TEST(global_registers)
+{
+	rig_start(&rig, NULL);
+	CHECK_EQ(rig_ep_read(&rig, 0, DMA_ENGINE_MAGIC, 4), DMA_ENGINE_MAGIC_VALUE);
+	CHECK_EQ(rig_ep_read(&rig, 0, DMA_ENGINE_MAGIC, 8), DMA_ENGINE_MAGIC_VALUE | 1ull << 32);
+	CHECK_EQ(rig_ep_read(&rig, 0, DMA_ENGINE_NR_SLOTS, 4), 128);
+	CHECK_EQ(rig_ep_read(&rig, 0, DMA_ENGINE_NR_VECTORS, 4), 4);
+	CHECK_EQ(rig_ep_read(&rig, 0, DMA_ENGINE_MAGIC, 1), 0xff);
+	CHECK_EQ(rig_ep_read(&rig, 0, DMA_ENGINE_MAGIC + 2, 4), 0xffffffff);
+	CHECK_EQ(rig_ep_read(&rig, 0, 0x3ffc, 4), 0);
+	rig_ep_write(&rig, 0, DMA_ENGINE_SCRATCH, 0x12345678, 4);
+	rig_ep_write(&rig, 0, DMA_ENGINE_SCRATCH, 0xff, 1);
+	rig_ep_write(&rig, 0, DMA_ENGINE_MAGIC, 0, 4);
+	CHECK_EQ(rig_ep_read(&rig, 0, DMA_ENGINE_SCRATCH, 4), 0x12345678);
+	rig_ep_write(&rig, 0, DMA_ENGINE_CONTROL, DMA_ENGINE_CONTROL_RESET, 4);
+	CHECK_EQ(rig_ep_read(&rig, 0, DMA_ENGINE_SCRATCH, 4), 0);
+	CHECK_EQ(rig_wait_log(&rig, VIOMMU_LOG_RESET).flags, VIOMMU_RESET_ENGINE);
+	rig_stop(&rig);
+}
+
+TEST(read_and_write)
+{
+	static uint8_t local[4096], back[4096];
+
+	rig_start(&rig, NULL);
+	for (size_t i = 0; i < sizeof(local); i++)
+		local[i] = i * 7;
+	write_local(2, 0x1003, local, sizeof(local));
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_WRITE, DATA + 5, 0x1003, sizeof(local)), DMA_STATUS_OK);
+	CHECK(!memcmp(data(5), local, sizeof(local)));
+	CHECK_EQ(*data(4), 0);
+	CHECK_EQ(*data(5 + sizeof(local)), 0);
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_READ, DATA + 5, DMA_ENGINE_LOCAL_SIZE - 4096, 4096),
+		 DMA_STATUS_OK);
+	read_local(2, DMA_ENGINE_LOCAL_SIZE - 4096, back, sizeof(back));
+	CHECK(!memcmp(back, local, sizeof(local)));
+	check_fault(2, 0, 0, 4096);
+	CHECK_EQ(rig_ep_read(&rig, 2, DMA_ENGINE_COMPLETED, 8), 2);
+	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_DMA_READ_BYTES), 4096);
+	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_DMA_WRITE_BYTES), 4096);
+	rig_stop(&rig);
+}
+
+TEST(fill_copy_and_checksum)
+{
+	const uint64_t len = 3 * MIB + 5;
+	struct crc32_table *table;
+	uint64_t pattern = PATTERN;
+
+	rig_start(&rig, NULL);
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_FILL, DATA + 3, PATTERN, len), DMA_STATUS_OK);
+	for (uint64_t i = 0; i < len; i += 65521)
+		CHECK_EQ(*data(3 + i), ((uint8_t *)&pattern)[i % 8]);
+	CHECK_EQ(*data(2), 0);
+	CHECK_EQ(*data(3 + len), 0);
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_COPY, DATA + 3, DATA + 8 * MIB + 1, len), DMA_STATUS_OK);
+	CHECK(!memcmp(data(3), data(8 * MIB + 1), len));
+	CHECK_EQ(*data(8 * MIB + 1 + len), 0);
+	REQUIRE(!crc32_table_create(&table));
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_CHECKSUM, DATA + 3, 0, len), DMA_STATUS_OK);
+	CHECK_EQ(rig_slot(&rig, 2, 0, DMA_SLOT_RESULT, 8), crc32_update(table, 0, data(3), len));
+	crc32_table_destroy(table);
+	rig_stop(&rig);
+}
+
+TEST(invalid_commands)
+{
+	static const struct rig_dma invalid[] = {
+		{ 0, DATA, 0, 8 },
+		{ 6, DATA, 0, 8 },
+		{ DMA_OP_READ, DATA, 0, 0 },
+		{ DMA_OP_READ, DATA, DMA_ENGINE_LOCAL_SIZE - 7, 8 },
+		{ DMA_OP_WRITE, DATA, UINT64_MAX, 8 },
+		{ DMA_OP_READ, DATA, 0, DMA_ENGINE_LOCAL_SIZE + 1 },
+		{ DMA_OP_FILL, DATA, 0, (1ull << 30) + 1 },
+		{ DMA_OP_CHECKSUM, UINT64_MAX, 0, 2 },
+		{ DMA_OP_COPY, DATA, DATA + 7, 8 },
+		{ DMA_OP_COPY, DATA, UINT64_MAX, 2 },
+		{ DMA_OP_FILL | DMA_COMMAND_IRQ_MSIX | 4 << 16, DATA, 0, 8 },
+		{ DMA_OP_FILL | DMA_COMMAND_IRQ_MASK, DATA, 0, 8 },
+	};
+
+	rig_start(&rig, NULL);
+	for (size_t i = 0; i < sizeof(invalid) / sizeof(invalid[0]); i++) {
+		rig_dma_start(&rig, 2, 5, &invalid[i]);
+		CHECK_EQ(rig_slot(&rig, 2, 5, DMA_SLOT_STATUS, 4), DMA_STATUS_INVALID);
+		CHECK_EQ(rig_slot(&rig, 2, 5, DMA_SLOT_DONE, 8), 0);
+	}
+	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_DMA_ERRORS), sizeof(invalid) / sizeof(invalid[0]));
+	CHECK_EQ(rig_ep_read(&rig, 2, DMA_ENGINE_IN_FLIGHT, 4), 0);
+	rig_stop(&rig);
+}
+
+TEST(the_end_of_a_refused_transaction_is_exact)
+{
+	const uint64_t good = 0x23000; /* bytes mapped at 1 MiB, in pages; then a hole */
+
+	rig_start_ready(&rig, NULL);
+	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), 0);
+	CHECK_EQ(rig_map(&rig, 1, MIB, MIB + good - 1, DATA, 3), 0);
+	CHECK_EQ(rig_map(&rig, 1, 4 * MIB, 5 * MIB - 1, DATA + 4 * MIB, 3), 0);
+	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_FILL, MIB + 1, PATTERN, MIB), DMA_STATUS_FAULT);
+	check_fault(0, DMA_FAULT_MAPPING | 0x100, MIB + good, good - 1);
+	CHECK_EQ(*data(good), 0);
+	CHECK_EQ(*data(good - 1), ((PATTERN >> 8 * ((good - 2) % 8)) & 0xff));
+	/* A copy whose source ends first moves what it could read. */
+	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_COPY, MIB, 4 * MIB, MIB), DMA_STATUS_FAULT);
+	check_fault(0, DMA_FAULT_MAPPING, MIB + good, good);
+	CHECK(!memcmp(data(0), data(4 * MIB), good));
+	CHECK_EQ(*data(4 * MIB + good), 0);
+	/* One whose destination does. */
+	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_COPY, MIB, 5 * MIB - 16, MIB), DMA_STATUS_FAULT);
+	check_fault(0, DMA_FAULT_MAPPING | 0x100, 5 * MIB, 16);
+	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_CHECKSUM, MIB, 0, MIB), DMA_STATUS_FAULT);
+	check_fault(0, DMA_FAULT_MAPPING, MIB + good, good);
+	CHECK_EQ(rig_slot(&rig, 0, 0, DMA_SLOT_RESULT, 8), 0);
+	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_READ, MIB + good - 3, 0, 8), DMA_STATUS_FAULT);
+	check_fault(0, DMA_FAULT_MAPPING, MIB + good, 3);
+	rig_stop(&rig);
+}
+
+TEST(scattered_mappings_are_one_range)
+{
+	rig_start_ready(&rig, NULL);
+	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), 0);
+	for (unsigned i = 0; i < 64; i++)
+		CHECK_EQ(rig_map_page(&rig, 1, MIB + i * PAGE, 63 - i), 0);
+	for (unsigned i = 0; i < 64; i++)
+		memset(data(i * PAGE), i, PAGE);
+	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_READ, MIB, 0, 64 * PAGE), DMA_STATUS_OK);
+	for (unsigned i = 0; i < 64; i++) {
+		uint8_t byte;
+
+		read_local(0, i * PAGE + 17, &byte, 1);
+		CHECK_EQ(byte, 63 - i);
+	}
+	rig_stop(&rig);
+}
+
+TEST(interrupts)
+{
+	int msix[4], intx = make_eventfd();
+	struct rig_dma dma = { DMA_OP_FILL | DMA_COMMAND_IRQ_MSIX | 2 << 16, DATA, 1, 8 };
+
+	rig_start(&rig, NULL);
+	for (int i = 0; i < 4; i++)
+		msix[i] = make_eventfd();
+	REQUIRE(!client_set_irqs(rig.endpoints[2], 0x24, 2, 0, 4, msix, 4));
+	REQUIRE(!client_set_irqs(rig.endpoints[2], 0x24, 0, 0, 1, &intx, 1));
+	rig_dma_start(&rig, 2, 7, &dma);
+	CHECK_EQ(eventfd_wait(msix[2]), 1);
+	/* Who has the interrupt finds the result. */
+	CHECK_EQ(rig_slot(&rig, 2, 7, DMA_SLOT_STATUS, 4), DMA_STATUS_OK);
+	dma.command = DMA_OP_FILL | DMA_COMMAND_IRQ_INTX;
+	rig_dma_start(&rig, 2, 7, &dma);
+	CHECK_EQ(eventfd_wait(intx), 1);
+	CHECK_EQ(rig_ep_read(&rig, 2, DMA_ENGINE_INTX_STATUS, 4), 1);
+	rig_ep_write(&rig, 2, DMA_ENGINE_INTX_STATUS, 1, 4);
+	CHECK_EQ(rig_ep_read(&rig, 2, DMA_ENGINE_INTX_STATUS, 4), 0);
+	rig_ep_write(&rig, 2, DMA_ENGINE_IRQ_TRIGGER, 3, 4);
+	CHECK_EQ(eventfd_count(msix[3]), 1);
+	rig_ep_write(&rig, 2, DMA_ENGINE_IRQ_TRIGGER, 4, 4);
+	client_config_write(rig.endpoints[2], 4, 2, 2);
+	rig_ep_write(&rig, 2, DMA_ENGINE_IRQ_TRIGGER, 0, 4);
+	CHECK_EQ(eventfd_count(msix[0]), 0);
+	for (int i = 0; i < 4; i++)
+		close(msix[i]);
+	close(intx);
+	rig_stop(&rig);
+}
+
+#define NR_MANY 6
+
+/*
+ * Two long writes, which run at once, and reads elsewhere, which wait for a
+ * worker. No two touch the same bytes: that would be the guest's own race.
+ */
+static void start_many(unsigned ep)
+{
+	for (unsigned slot = 0; slot < NR_MANY; slot++) {
+		struct rig_dma dma = { DMA_OP_FILL, DATA + slot * 8 * MIB, PATTERN, 8 * MIB };
+
+		if (slot >= 2) {
+			dma.command = DMA_OP_CHECKSUM;
+			dma.iova = DATA + 16 * MIB;
+		}
+		rig_dma_start(&rig, ep, slot, &dma);
+	}
+}
+
+/* Nothing is written once the call that ended it has returned. */
+static void check_quiet(void)
+{
+	memset(data(0), 0, 16 * MIB);
+	for (unsigned i = 0; i < 200; i++)
+		rig_ep_read(&rig, 2, DMA_ENGINE_MAGIC, 4);
+	for (uint64_t i = 0; i < 16 * MIB; i += 509)
+		REQUIRE(*data(i) == 0);
+}
+
+static void check_all(unsigned ep, uint32_t status)
+{
+	CHECK_EQ(rig_ep_read(&rig, ep, DMA_ENGINE_IN_FLIGHT, 4), 0);
+	for (unsigned slot = 0; slot < NR_MANY; slot++) {
+		uint32_t is = rig_slot(&rig, ep, slot, DMA_SLOT_STATUS, 4);
+
+		CHECK(is == status || is == DMA_STATUS_OK);
+	}
+}
+
+TEST(bus_master_off_ends_what_is_in_flight)
+{
+	rig_start(&rig, NULL);
+	start_many(2);
+	client_config_write(rig.endpoints[2], 4, 2, 2);
+	check_all(2, DMA_STATUS_NO_BUS_MASTER);
+	check_quiet();
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_FILL, DATA, 1, 8), DMA_STATUS_NO_BUS_MASTER);
+	client_config_write(rig.endpoints[2], 4, 6, 2);
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_FILL, DATA, 1, 8), DMA_STATUS_OK);
+	rig_stop(&rig);
+}
+
+TEST(resets_end_what_is_in_flight)
+{
+	uint64_t local = 1;
+
+	rig_start(&rig, NULL);
+	for (int kind = 0; kind < 3; kind++) {
+		write_local(2, 0x100, &local, 8);
+		start_many(2);
+		if (kind == 0)
+			rig_ep_write(&rig, 2, DMA_ENGINE_CONTROL, DMA_ENGINE_CONTROL_RESET, 4);
+		else if (kind == 1)
+			REQUIRE(!client_reset(rig.endpoints[2]));
+		else
+			client_config_write(rig.endpoints[2],
+					    client_find_cap(rig.endpoints[2], 0x10) + 8, 0x8000, 2);
+		check_all(2, DMA_STATUS_IDLE);
+		check_quiet();
+		CHECK_EQ(rig_ep_read(&rig, 2, DMA_ENGINE_COMPLETED, 8), 0);
+		read_local(2, 0x100, &local, 8);
+		CHECK_EQ(local, 0);
+		local = 1;
+		client_config_write(rig.endpoints[2], 4, 6, 2);
+		/* The same slots at once again. */
+		start_many(2);
+		for (unsigned slot = 0; slot < NR_MANY; slot++)
+			CHECK_EQ(rig_dma_wait(&rig, 2, slot), DMA_STATUS_OK);
+		rig_ep_write(&rig, 2, DMA_ENGINE_CONTROL, DMA_ENGINE_CONTROL_RESET, 4);
+	}
+	rig_stop(&rig);
+}
+
+TEST(a_lost_client_ends_what_is_in_flight)
+{
+	struct viommu_endpoint_info info[3];
+
+	rig_start(&rig, NULL);
+	start_many(2);
+	close(rig.endpoints[2]);
+	rig_wait_log(&rig, VIOMMU_LOG_CLIENT_GONE);
+	CHECK_EQ(viommu_ctx_query_endpoints(rig.ctx, info, 3), 3);
+	CHECK(!info[2].connected && !info[2].in_flight && !info[2].bus_master);
+	memset(data(0), 0, 16 * MIB);
+	for (unsigned i = 0; i < 200; i++)
+		rig_ep_read(&rig, 0, DMA_ENGINE_MAGIC, 4);
+	for (uint64_t i = 0; i < 16 * MIB; i += 509)
+		REQUIRE(*data(i) == 0);
+	rig_stop(&rig);
+}
+
+TEST(unmap_while_dma_goes_on)
+{
+	const struct rig_dma dma = { DMA_OP_FILL, 16 * MIB, UINT64_MAX, 8 * MIB };
+	unsigned nr_interrupted = 0;
+
+	rig_start_ready(&rig, NULL);
+	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), 0);
+	for (unsigned round = 0; round < 60; round++) {
+		uint64_t touched = 0, done;
+		uint32_t status;
+
+		CHECK_EQ(rig_map(&rig, 1, 16 * MIB, 24 * MIB - 1, DATA, 3), 0);
+		rig_dma_start(&rig, 0, 0, &dma);
+		for (unsigned i = 0; i < round % 8; i++)
+			rig_ep_read(&rig, 0, DMA_ENGINE_MAGIC, 4);
+		if (round % 2)
+			CHECK_EQ(rig_unmap(&rig, 1, 0, UINT64_MAX), 0);
+		else
+			CHECK_EQ(rig_detach(&rig, 1, RIG_ID0), 0);
+		/* What was moved was moved before the answer. */
+		while (touched < 8 * MIB && *data(touched))
+			touched++;
+		status = rig_dma_wait(&rig, 0, 0);
+		done = rig_slot(&rig, 0, 0, DMA_SLOT_DONE, 8);
+		CHECK_EQ(done, touched);
+		CHECK_EQ(status, touched == 8 * MIB ? DMA_STATUS_OK : DMA_STATUS_FAULT);
+		nr_interrupted += status == DMA_STATUS_FAULT;
+		memset(data(0), 0, 8 * MIB);
+		CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), 0);
+		if (round % 2 == 0)
+			CHECK_EQ(rig_unmap(&rig, 1, 0, UINT64_MAX), 0);
+	}
+	CHECK(nr_interrupted > 0);
+	rig_stop(&rig);
+}
+
+/* Starts by a posted write, since the next message may be the server's own request. */
+static void start_posted(unsigned ep, const struct rig_dma *dma)
+{
+	struct {
+		struct vfio_user_region_access access;
+		uint32_t command;
+	} message = {
+		{ DMA_ENGINE_SLOTS + DMA_SLOT_COMMAND, DMA_ENGINE_BAR_REGS, 4 },
+		dma->command,
+	};
+	const struct vfio_user_header header = {
+		.command = VFIO_USER_REGION_WRITE,
+		.flags = VFIO_USER_NO_REPLY,
+	};
+
+	rig_ep_write(&rig, ep, DMA_ENGINE_SLOTS + DMA_SLOT_IOVA, dma->iova, 8);
+	rig_ep_write(&rig, ep, DMA_ENGINE_SLOTS + DMA_SLOT_OPERAND, dma->operand, 8);
+	rig_ep_write(&rig, ep, DMA_ENGINE_SLOTS + DMA_SLOT_LENGTH, dma->length, 8);
+	client_send(rig.endpoints[ep], header, &message, 20, NULL, 0);
+}
+
+/* Takes the server's request for memory that is not shared; refuses it with error if not 0. */
+static struct vfio_user_dma_access serve(unsigned ep, uint32_t command, uint32_t error,
+					 uint8_t byte)
+{
+	struct {
+		struct vfio_user_dma_access access;
+		uint8_t bytes[4096];
+	} message;
+	struct vfio_user_header header;
+	ssize_t len = client_receive(rig.endpoints[ep], &header, &message, sizeof(message));
+	size_t reply = sizeof(message.access);
+
+	REQUIRE(len >= (ssize_t)sizeof(message.access));
+	CHECK_EQ(header.command, command);
+	if (command == VFIO_USER_DMA_READ) {
+		memset(message.bytes, byte, sizeof(message.bytes));
+		reply += message.access.count;
+	} else {
+		CHECK_EQ(message.bytes[0], byte);
+	}
+	header.flags = VFIO_USER_REPLY | (error ? VFIO_USER_ERROR : 0);
+	header.error = error;
+	client_send(rig.endpoints[ep], header, &message, error ? 0 : reply, NULL, 0);
+	return message.access;
+}
+
+TEST(memory_that_only_the_client_reaches)
+{
+	const struct rig_dma write = { DMA_OP_FILL, RIG_RAM + RIG_RAM_SIZE - 16, 0x5a5a5a5a5a5a5a5a,
+				       4112 };
+	const struct rig_dma read = { DMA_OP_READ, 0xf0000ff0, 0, 32 };
+	struct vfio_user_dma_access access;
+	uint8_t local[32];
+
+	rig_start(&rig, NULL);
+	/* From shared memory into what is behind it, a page at a time. */
+	start_posted(2, &write);
+	access = serve(2, VFIO_USER_DMA_WRITE, 0, 0x5a);
+	CHECK(access.address == RIG_RAM + RIG_RAM_SIZE && access.count == 4096);
+	CHECK_EQ(rig_dma_wait(&rig, 2, 0), DMA_STATUS_OK);
+	CHECK_EQ(rig.ram[RIG_RAM_SIZE - 1], 0x5a);
+	start_posted(2, &read);
+	access = serve(2, VFIO_USER_DMA_READ, 0, 0x11);
+	CHECK(access.address == 0xf0000ff0 && access.count == 16);
+	access = serve(2, VFIO_USER_DMA_READ, 0, 0x22);
+	CHECK(access.address == 0xf0001000 && access.count == 16);
+	CHECK_EQ(rig_dma_wait(&rig, 2, 0), DMA_STATUS_OK);
+	read_local(2, 0, local, sizeof(local));
+	CHECK(local[0] == 0x11 && local[15] == 0x11 && local[16] == 0x22 && local[31] == 0x22);
+	rig_stop(&rig);
+}
+
+TEST(what_a_refusal_by_the_client_means)
+{
+	static const struct {
+		uint32_t error;
+		uint32_t fault;
+	} refusals[] = {
+		{ EPERM, DMA_FAULT_PERMISSION }, { EACCES, DMA_FAULT_PERMISSION },
+		{ ENODEV, DMA_FAULT_MAPPING },   { EFAULT, DMA_FAULT_MAPPING },
+		{ EINVAL, DMA_FAULT_MAPPING },   { EIO, DMA_FAULT_BUS },
+	};
+	const struct rig_dma read = { DMA_OP_READ, 0xf0000ff8, 0, 32 };
+
+	rig_start(&rig, &(struct viommu_iommu_config){ .bypass = 1 });
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+		start_posted(2, &read);
+		serve(2, VFIO_USER_DMA_READ, 0, 0);
+		serve(2, VFIO_USER_DMA_READ, refusals[i].error, 0);
+		CHECK_EQ(rig_dma_wait(&rig, 2, 0), DMA_STATUS_FAULT);
+		check_fault(2, refusals[i].fault, 0xf0001000, 8);
+	}
+	/* Behind our IOMMU the address was good: the bus refused. */
+	start_posted(0, &read);
+	serve(0, VFIO_USER_DMA_READ, EPERM, 0);
+	CHECK_EQ(rig_dma_wait(&rig, 0, 0), DMA_STATUS_FAULT);
+	check_fault(0, DMA_FAULT_BUS, 0xf0000ff8, 0);
+	rig_stop(&rig);
+}
+
+TEST(reset_while_the_client_is_asked)
+{
+	const struct rig_dma read = { DMA_OP_READ, 0xf0000000, 0, 8 };
+	struct vfio_user_header header;
+	uint8_t payload[64];
+	uint64_t local = 1;
+
+	rig_start(&rig, NULL);
+	start_posted(2, &read);
+	/* The request stays without an answer: the reset must not wait for it. */
+	REQUIRE(client_receive(rig.endpoints[2], &header, payload, sizeof(payload)) > 0);
+	CHECK_EQ(header.command, VFIO_USER_DMA_READ);
+	REQUIRE(!client_reset(rig.endpoints[2]));
+	CHECK_EQ(rig_slot(&rig, 2, 0, DMA_SLOT_STATUS, 4), DMA_STATUS_IDLE);
+	read_local(2, 0, &local, 8);
+	CHECK_EQ(local, 0);
+	rig_stop(&rig);
+}
