@@ -126,11 +126,16 @@ static void deliver_all(void *opaque, uint32_t events)
 
 int fault_queue_init(struct fault_queue *queue, struct iommu *iommu)
 {
+	int r;
+
 	queue->iommu = iommu;
 	queue->head = 0;
 	queue->nr = 0;
+	r = reactor_work_create(iommu->ctx->reactor, deliver_all, iommu, &queue->work);
+	if (r < 0)
+		return r;
 	pthread_mutex_init(&queue->lock, NULL);
-	return reactor_work_create(iommu->ctx->reactor, deliver_all, iommu, &queue->work);
+	return 0;
 }
 
 void fault_queue_deinit(struct fault_queue *queue)

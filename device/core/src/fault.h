@@ -19,7 +19,6 @@ struct dma_fault;
 struct endpoint;
 struct iommu;
 struct reactor_work;
-struct virtqueue;
 
 struct fault_event {
 	uint8_t reason; /* VIRTIO_IOMMU_FAULT_R_* */

@@ -75,6 +75,10 @@ TEST(C4_bypass_survives_a_device_reset_only)
 	rig_init_driver(&rig, RIG_ALL_FEATURES);
 	CHECK_EQ(rig_read(&rig, BYPASS_FIELD, 1), 1);
 	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, IDENTITY), DMA_FAULT_NONE);
+	/* A function level reset is one of the device, too. */
+	client_config_write(rig.iommu, client_find_cap(rig.iommu, 0x10) + 8, 0x8000, 2);
+	CHECK_EQ(rig_read(&rig, BYPASS_FIELD, 1), 1);
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, IDENTITY), DMA_FAULT_NONE);
 	REQUIRE(!client_reset(rig.iommu));
 	CHECK_EQ(rig_read(&rig, BYPASS_FIELD, 1), 0);
 	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, IDENTITY), DMA_FAULT_DOMAIN);

@@ -31,11 +31,14 @@ class AccelChoice:
     reason: str
 
 
-def choose_accel(asked: Accel, prove: Callable[[], str], qemu: str) -> AccelChoice:
+def choose_accel(
+    asked: Accel, prove: Callable[[], str] | None, qemu: str
+) -> AccelChoice:
     """Choose the accelerator.
 
     :param asked: What the user asked for; anything but ``auto`` is taken as it is.
     :param prove: Boots a guest under KVM; returns why it did not come up, or "".
+        None: nothing may be started.
     :param qemu: QEMU's version: another QEMU is another proof.
     :return: The choice, with its reason.
     """
@@ -47,7 +50,10 @@ def choose_accel(asked: Accel, prove: Callable[[], str], qemu: str) -> AccelChoi
         return AccelChoice(Accel.TCG, "/dev/kvm may not be opened by this user")
     key = cache.digest_of(*_host(), qemu)
     memo = cache.read_memo(_MEMO, key)
+    if memo is None and prove is None:
+        return AccelChoice(Accel.TCG, "KVM was not proven on this host yet")
     if memo is None:
+        assert prove is not None
         memo = {"failure": prove()}
         cache.write_memo(_MEMO, key, memo)
         how = "now"

@@ -53,7 +53,6 @@ def put_checks(
         suite,
     ]  # fmt: skip
     collector = Collector(session, show)
-    session.mark("first-check")
     with log.open("w") as out, contextlib.redirect_stdout(out):
         code = pytest.main(args, plugins=[collector])
     interrupted = code is pytest.ExitCode.INTERRUPTED

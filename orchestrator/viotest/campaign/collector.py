@@ -51,6 +51,7 @@ class Collector:
     def __init__(self, session: Session, show: Callable[[CheckResult], None]) -> None:
         self._session = session
         self._show = show
+        self._started = 0.0
         self.results: list[CheckResult] = []
 
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -81,6 +82,15 @@ class Collector:
         """Put the whole check, fixtures included, on the timeline."""
         self._session.timeline.record("check", "start", {"id": check_id(item)}, 0)
         return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """Wait for the guest, so that its boot is not taken for the first check's."""
+        self._started = time.monotonic()
+        self._session.probe()
+        if not self.results:
+            self._session.mark("first-check")
+        self._started = time.monotonic()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
@@ -121,7 +131,7 @@ class Collector:
             outcome=outcome,
             required=check.required,
             mode=_mode(item),
-            seconds=call.duration,
+            seconds=time.monotonic() - self._started,
             reason=reason,
             details=details,
         )

@@ -20,6 +20,7 @@ from viotest.campaign.session import Session
 from viotest.errors import UsageError, ViotestError
 from viotest.provision.initramfs import provide_initramfs
 from viotest.provision.kernel import provide_kernel
+from viotest.provision.modules import module_name
 from viotest.provision.qemu import provide_qemu
 from viotest.report.device_log import summary, timeline_events
 from viotest.report.results import RunResult, judge
@@ -55,12 +56,20 @@ def provide(scenario: Scenario, progress: Progress) -> Assets:
     """
     qemu = provide_qemu(scenario.qemu, progress)
     kernel = provide_kernel(scenario.kernel, scenario.modules, progress)
-    return Assets(qemu, kernel, provide_initramfs(kernel, progress))
+    replaced = {module_name(name): Path(name) for name in scenario.replace_modules}
+    for path in replaced.values():
+        if not path.is_file():
+            raise UsageError(f"--replace-module {path}: no such file")
+    initramfs = provide_initramfs(kernel, progress, replace_modules=replaced)
+    return Assets(qemu, kernel, initramfs)
 
 
-def prepare(scenario: Scenario, progress: Progress) -> tuple[Plan, AccelChoice]:
+def prepare(
+    scenario: Scenario, progress: Progress, *, may_boot: bool = True
+) -> tuple[Plan, AccelChoice]:
     """Plan a run.
 
+    :param may_boot: A guest may be started to find out whether KVM works.
     :return: The plan, and why it uses the accelerator it does.
     """
     topology = build_topology(scenario)
@@ -70,7 +79,9 @@ def prepare(scenario: Scenario, progress: Progress) -> tuple[Plan, AccelChoice]:
         progress.note("proving that KVM can boot a guest here")
         return prove_kvm(Plan(scenario, topology, assets, Accel.KVM))
 
-    choice = choose_accel(scenario.accel, prove, assets.qemu.version)
+    choice = choose_accel(
+        scenario.accel, prove if may_boot else None, assets.qemu.version
+    )
     return Plan(scenario, topology, assets, choice.chosen), choice
 
 
@@ -139,7 +150,9 @@ def run(settings: Settings, progress: Progress, terminal: Terminal) -> int:
     start_ns = process_start_ns()
     check_out(settings.out)
     check_memory(settings.scenario)
-    plan, choice = prepare(settings.scenario, progress)
+    plan, choice = prepare(
+        settings.scenario, progress, may_boot=not settings.dry_run
+    )
     if settings.dry_run:
         terminal.line(dry_run(plan).rstrip())
         return 0

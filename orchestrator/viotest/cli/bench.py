@@ -24,7 +24,7 @@ _ROWS = {
     "kernel": "the guest's kernel is entered",
     "beacon": "the guest says that it is ready",
     "ssh": "first command answered over SSH",
-    "first-check": "first check begins (its guest may still boot)",
+    "first-check": "first check begins",
     "verdict": "last check has ended",
     "end": "every process has ended",
     "total": "whole run",

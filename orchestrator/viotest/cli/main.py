@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from viotest import __version__
 from viotest.cli.bench import add_bench_parser
+from viotest.cli.kernel import add_kernel_parser
 from viotest.cli.run import add_run_parser
 from viotest.errors import UsageError, ViotestError
 
@@ -34,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_run_parser(commands)
+    add_kernel_parser(commands)
     add_bench_parser(commands)
     return parser
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from viotest.provision import cache
 from viotest.provision.apt import Apt, AptError
 from viotest.provision.debs import unpack
-from viotest.provision.image import parse_config, parse_image
-from viotest.provision.kernel import write_image
+from viotest.provision.image import parse_config, parse_image, write_image
 from viotest.provision.kernel_options import GUEST_MODULES, OPTIONAL_MODULES
 from viotest.provision.modules import ModuleIndex
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Mapping
+    from pathlib import Path
 
     from viotest.provision.apt import AptSession, Deb
     from viotest.provision.progress import Progress

@@ -136,10 +136,8 @@ class Elf:
         return name, offset, size
 
     def _unpack(self, layout: str, offset: int) -> tuple[int, ...]:
-        try:
-            return struct.unpack_from(layout, self._data, offset)
-        except struct.error as error:
-            raise ElfError("an ELF header leaves the file") from error
+        raw = self._bytes(offset, struct.calcsize(layout))
+        return struct.unpack(layout, raw)
 
     def _bytes(self, offset: int, size: int) -> bytes:
         data = bytes(self._data[offset : offset + size])

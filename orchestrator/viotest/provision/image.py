@@ -19,6 +19,7 @@ from viotest.provision.elf import EM_X86_64, XEN_ELFNOTE_PHYS32_ENTRY, Elf, ElfE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 #: No kernel is larger than this unpacked; a bomb is.
 MAX_SIZE = 1 << 30
@@ -83,6 +84,25 @@ def bzimage_payload(data: bytes) -> bytes:
     raise ImageError(
         f"the bzImage is compressed in an unknown way: {payload[:4].hex()}"
     )
+
+
+def write_image(image: Image, data: bytes, folder: Path) -> bool:
+    """Write a kernel's ELF file where QEMU can start that instead of a bzImage.
+
+    :param image: What the image says about itself.
+    :param data: The image as it was.
+    :param folder: Where to write ``vmlinux``.
+    :return: Whether it was written.
+    :raise ImageError: When the image is an ELF file that cannot be started.
+    """
+    if data[:4] == b"\x7fELF":
+        if not image.pvh:
+            hint = "rebuild with CONFIG_PVH=y, or give its bzImage"
+            raise ImageError("a vmlinux without a PVH note", hint=hint)
+        return False
+    if image.pvh:
+        (folder / "vmlinux").write_bytes(image.vmlinux)
+    return image.pvh
 
 
 def embedded_config(vmlinux: bytes) -> dict[str, str]:

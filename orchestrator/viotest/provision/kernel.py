@@ -7,7 +7,6 @@ not there or lacks an option; :class:`~viotest.provision.apt.AptError` for a dow
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ from viotest.provision.kernel_options import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from viotest.provision.image import Image
     from viotest.provision.modules import ModuleIndex
     from viotest.provision.progress import Progress
 
@@ -126,7 +124,12 @@ def _local_kernel(spec: str, modules: str | None, progress: Progress) -> Kernel:
 
 def _inspected(path: Path, progress: Progress) -> cache.Entry:
     def build(folder: Path) -> Mapping[str, Any]:
-        from viotest.provision.image import ImageError, embedded_config, parse_image
+        from viotest.provision.image import (
+            ImageError,
+            embedded_config,
+            parse_image,
+            write_image,
+        )
 
         with progress.step(f"unpacking {path.name}"):
             data = path.read_bytes()
@@ -151,25 +154,6 @@ def _inspected(path: Path, progress: Progress) -> cache.Entry:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     key = f"file-{cache.digest_of(RECIPE, identity)}"
     return cache.provide("kernel", key, build, progress, what=f"kernel {path.name}")
-
-
-def write_image(image: Image, data: bytes, folder: Path) -> bool:
-    """Write a kernel's ELF file where QEMU can start that instead of a bzImage.
-
-    :param image: What the image says about itself.
-    :param data: The image as it was.
-    :param folder: Where to write ``vmlinux``.
-    :return: Whether it was written.
-    :raise UsageError: When the image is an ELF file that cannot be started.
-    """
-    if data[:4] == b"\x7fELF":
-        if not image.pvh:
-            hint = "rebuild with CONFIG_PVH=y, or give its bzImage"
-            raise UsageError("a vmlinux without a PVH note", hint=hint)
-        return False
-    if image.pvh:
-        (folder / "vmlinux").write_bytes(image.vmlinux)
-    return image.pvh
 
 
 def _find_modules(

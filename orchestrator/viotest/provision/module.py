@@ -18,8 +18,8 @@ from viotest.provision import cache
 from viotest.provision.kernel import DEBIAN_KERNELS, provide_kernel
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from viotest.provision.apt import AptSession, Deb
     from viotest.provision.progress import Progress

@@ -16,8 +16,8 @@ from viotest.errors import UntestableError
 from viotest.provision.elf import Elf
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 #: What may follow ``.ko``.
 SUFFIXES = ("", ".xz", ".zst", ".gz")

@@ -73,6 +73,8 @@ class Scenario:
     kernel: str = "debian:trixie"
     #: A ``lib/modules/RELEASE`` folder for a kernel given as a file.
     modules: str | None = None
+    #: Module files that take the place of the kernel's own of the same name.
+    replace_modules: tuple[str, ...] = ()
     #: ``auto``, or the path of a qemu-system binary.
     qemu: str = "auto"
     accel: Accel = Accel.AUTO

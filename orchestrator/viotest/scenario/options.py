@@ -65,6 +65,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("modules", Kind.ONE, "DIR", "the lib/modules/RELEASE of a kernel file"),
     Option(
+        "replace-module",
+        Kind.MANY,
+        "FILE.ko",
+        "use this module instead of the kernel's own of that name (see viotest"
+        " kernel module)",
+    ),
+    Option(
         "qemu",
         Kind.ONE,
         "PATH",
@@ -210,6 +217,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
     scenario = Scenario(
         kernel=values.text("kernel", Scenario.kernel),
         modules=values.text("modules", "") or None,
+        replace_modules=values.many("replace-module"),
         qemu=values.text("qemu", Scenario.qemu),
         machine=values.choice("machine", MACHINES, Scenario.machine),
         accel=Accel(values.choice("accel", list(Accel), Accel.AUTO)),
@@ -307,6 +315,7 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
     """
     config: dict[str, object] = {
         "kernel": scenario.kernel,
+        "replace-module": list(scenario.replace_modules),
         "qemu": scenario.qemu,
         "machine": scenario.machine,
         "accel": str(scenario.accel),

@@ -31,14 +31,15 @@ class Binding:
     no_kprobes: str
 
 
-def bind(probe: Probe, endpoint: EndpointFunction) -> Binding:
+def bind(probe: Probe, endpoint: EndpointFunction, *, traced: bool = True) -> Binding:
     """Bind an endpoint to vfio-pci with the eyes open.
 
     :param probe: The guest's probe.
     :param endpoint: The endpoint.
+    :param traced: Watch viommu_capable() meanwhile; that takes the guest a while.
     :return: What was seen; refusals of the bind included.
     """
-    no_kprobes = _set_kprobes(probe)
+    no_kprobes = _set_kprobes(probe) if traced else "not traced"
     error = None
     try:
         probe.call("bind", bdf=endpoint.bdf, driver=VFIO_DRIVER)

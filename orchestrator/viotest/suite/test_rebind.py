@@ -36,7 +36,7 @@ def test_rebind(
     names = probe.call("list", path=f"/sys/bus/pci/devices/{endpoint.bdf}")["names"]
     assert isinstance(names, list)
     expect("driver" in names, False, "a driver holds the unbound endpoint")
-    again = bind(probe, endpoint)
+    again = bind(probe, endpoint, traced=False)
     if again.error is not None:
         raise refused(again.error, "second bind to vfio-pci")
     expect(again.driver, VFIO_DRIVER, "driver after the second bind")
