@@ -43,8 +43,8 @@ uint64_t log_now_ns(void)
 }
 
 /*
- * The file stays sparse until records fill it. It comes into being empty, so
- * that nobody sees records of an earlier run behind a new header.
+ * The file comes into being empty, so that nobody sees records of an earlier
+ * run behind a new header.
  */
 static int open_file(const char *path, size_t size, int *ret)
 {
@@ -61,6 +61,9 @@ static int open_file(const char *path, size_t size, int *ret)
 		err = -EINVAL;
 	else if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)size) < 0)
 		err = -errno;
+	else
+		/* A disk that fills up later must not end the process by SIGBUS. */
+		err = -posix_fallocate(fd, 0, (off_t)size);
 	if (err) {
 		close(fd);
 		return err;

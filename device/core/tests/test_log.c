@@ -117,7 +117,7 @@ TEST(log_counters_add_and_keep_the_maximum)
 	log_destroy(log);
 }
 
-TEST(log_file_is_private_sparse_and_emptied)
+TEST(log_file_is_private_reserved_and_emptied)
 {
 	char dir[] = "/tmp/viommu-test.XXXXXX", path[64], other[64];
 	struct viommu_log_header header;
@@ -139,7 +139,7 @@ TEST(log_file_is_private_sparse_and_emptied)
 	CHECK(!stat(path, &st));
 	CHECK_EQ(st.st_mode & 0777, 0600);
 	CHECK_EQ(st.st_size, VIOMMU_LOG_DATA_OFFSET + 65536 * 64);
-	CHECK(st.st_blocks * 512 < 65536);
+	CHECK(st.st_blocks * 512 >= st.st_size);
 	file = fopen(path, "r");
 	REQUIRE(file && fread(&header, sizeof(header), 1, file) == 1 && !fclose(file));
 	CHECK(!memcmp(header.magic, "VIOTLOG1", 8));

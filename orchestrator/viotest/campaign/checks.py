@@ -24,7 +24,12 @@ _OK = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRU
 
 
 def put_checks(
-    session: Session, *, show: Callable[[CheckResult], None], junit: Path, log: Path
+    session: Session,
+    *,
+    show: Callable[[CheckResult], None],
+    junit: Path,
+    log: Path,
+    suite: Path | None = None,
 ) -> Sequence[CheckResult]:
     """Put the scenario's checks to a guest.
 
@@ -32,15 +37,16 @@ def put_checks(
     :param show: Called with every result as it comes.
     :param junit: Where the JUnit report goes.
     :param log: Where pytest's own output goes.
+    :param suite: A folder of tests named as the catalog's; default: the suite.
     :return: The results, in the order in which they came.
     :raise KeyboardInterrupt: When the user interrupted the checks.
     :raise UntestableError: When pytest itself failed.
     """
-    suite = os.fspath(Path(viotest.suite.__file__).parent)
+    folder = os.fspath(suite or Path(viotest.suite.__file__).parent)
     args = [
         # The user's own pytest configuration and plugins are none of ours.
         "--config-file", os.devnull,
-        "--rootdir", suite,
+        "--rootdir", folder,
         "--disable-plugin-autoload",
         "-p", "viotest.pytest_plugin",
         "-p", "no:cacheprovider",
@@ -50,7 +56,7 @@ def put_checks(
         "--capture", "no",
         f"--junit-xml={junit}",
         "-o", "junit_suite_name=viotest",
-        suite,
+        folder,
     ]  # fmt: skip
     collector = Collector(session, show)
     with log.open("w") as out, contextlib.redirect_stdout(out):

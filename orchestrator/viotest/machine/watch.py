@@ -320,6 +320,8 @@ class Watch:
             detail = f"{deadline.phase}: not done within {deadline.seconds:g} s"
             if self._console.trouble:
                 detail += f"; the console says: {self._console.trouble}"
+            elif not self._console.tail():
+                detail += "; the console stayed silent"
             return LossKind.DEADLINE, detail
         return None
 

@@ -135,9 +135,9 @@ def _inspected(path: Path, progress: Progress) -> cache.Entry:
             data = path.read_bytes()
             try:
                 image = parse_image(data)
+                unpacked = write_image(image, data, folder)
             except ImageError as error:
-                raise UsageError(f"{path}: {error.what}") from error
-            unpacked = write_image(image, data, folder)
+                raise UsageError(f"{path}: {error.what}", hint=error.hint) from error
         return {
             "release": image.release,
             "pvh": image.pvh,

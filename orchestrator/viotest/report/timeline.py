@@ -85,9 +85,15 @@ class Timeline:
         """Merge late events, write the file in order of time, and close it.
 
         Events that are recorded afterwards are kept in memory only.
+
+        :param late: What sources kept for themselves. It is complete, so it takes
+            the place of what the same sources told while it happened.
         """
+        late = list(late)
+        complete = {event.source for event in late}
         with self._lock:
             self._file.close()
+            self._events = [e for e in self._events if e.source not in complete]
             self._events.extend(late)
             self._events.sort()
             partial = self._path.with_suffix(".partial")
