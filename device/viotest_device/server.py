@@ -35,8 +35,8 @@ async def serve(config: DeviceConfig, ready: TextIO) -> None:
             loop.add_signal_handler(number, monitor.quit.set)
         await monitor.start()
         try:
-            functions = [*config.iommus, *config.endpoints]
-            sockets = [function.socket for function in functions]
+            sockets = [iommu.socket for iommu in config.iommus]
+            sockets += [endpoint.socket for endpoint in config.endpoints]
             line = {"event": "READY", "sockets": sockets, "monitor": config.monitor}
             print(json.dumps(line), file=ready, flush=True)
             await monitor.quit.wait()

@@ -236,7 +236,9 @@ class Viotest:
     def expect_nothing_left(self) -> None:
         """Fail if a process, a socket or a temporary file of this test is left."""
         self.expect_gone()
-        sockets = [p for p in self.folder.rglob("*") if stat.S_ISSOCK(p.lstat().st_mode)]
+        sockets = [
+            p for p in self.folder.rglob("*") if stat.S_ISSOCK(p.lstat().st_mode)
+        ]
         assert not sockets
         bound = Path("/proc/net/unix").read_text()
         assert os.fspath(self.folder) not in bound

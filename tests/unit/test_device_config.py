@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from viotest_device.config import ConfigError, ResvMem, parse_config, read_config
 
 from viotest.machine.argv import device_config
 from viotest.scenario.model import Iommu, Scenario
 from viotest.scenario.topology import build_topology
+from viotest_device.config import ConfigError, ResvMem, parse_config, read_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _GOOD = """
 mutants = ["ignore-unmap"]

@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
-from viotest_device import core
 from viotest_device._core import ffi, lib
-from viotest_device.config import DeviceConfig, EndpointConfig, IommuConfig, ResvMem
-from viotest_device.core import Core, CoreError
 
 from viotest.report import device_log
+from viotest_device import core
+from viotest_device.config import DeviceConfig, EndpointConfig, IommuConfig, ResvMem
+from viotest_device.core import Core, CoreError
 
 _HEADER = Path(__file__).parents[2] / "device/core/include/viommu.h"
 _STRUCTS = re.findall(r"^struct (\w+) \{", _HEADER.read_text(), re.MULTILINE)

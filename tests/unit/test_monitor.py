@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from qemu.qmp import QMPClient
+from qemu.qmp import EventListener, QMPClient
 from qemu.qmp.error import QMPError
 from qemu.qmp.qmp_client import ExecuteError
+
 from viotest_device.config import DeviceConfig, EndpointConfig, IommuConfig
 from viotest_device.core import Core, mutants
 from viotest_device.monitor import Monitor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 @contextlib.asynccontextmanager
@@ -43,16 +47,23 @@ async def _client(folder: Path) -> AsyncIterator[QMPClient]:
         await client.disconnect()
 
 
+async def _rows(client: QMPClient, command: str) -> list[dict[str, Any]]:
+    rows = await client.execute(command)
+    assert isinstance(rows, list)
+    return rows
+
+
 def test_monitor_answers_every_query(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with _monitor(tmp_path), _client(tmp_path) as client:
-            names = {row["name"] for row in await client.execute("query-commands")}
+            names = {row["name"] for row in await _rows(client, "query-commands")}
             for name in names:
                 if name.startswith("query-"):
                     assert await client.execute(name) is not None
             status = await client.execute("query-status")
+            assert isinstance(status, dict)
             assert status["status"] == "running"
-            (endpoint,) = await client.execute("query-endpoints")
+            (endpoint,) = await _rows(client, "query-endpoints")
             assert endpoint["id"] == 0x80
 
     asyncio.run(scenario())
@@ -61,7 +72,7 @@ def test_monitor_answers_every_query(tmp_path: Path) -> None:
 def test_monitor_lists_the_devices_own_mutants(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with _monitor(tmp_path), _client(tmp_path) as client:
-            rows = await client.execute("query-mutants")
+            rows = await _rows(client, "query-mutants")
             assert {row["name"]: row["notice"] for row in rows} == mutants()
             arguments = {"name": "ignore-unmap", "enable": True}
             assert await client.execute("set-mutant", arguments) == {}
@@ -91,18 +102,24 @@ def test_monitor_refuses(
     asyncio.run(scenario())
 
 
+async def _next_event(listener: EventListener) -> tuple[str, int]:
+    event = await asyncio.wait_for(listener.get(), 5)
+    data = event["data"]
+    assert isinstance(data, dict)
+    return str(event["event"]), int(data["endpoint"])
+
+
 def test_monitor_broadcasts_a_client_of_the_endpoint(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with _monitor(tmp_path), _client(tmp_path) as client:
             await client.execute("query-status")
             with client.listener() as listener:
                 _, writer = await asyncio.open_unix_connection(tmp_path / "ep0.sock")
-                event = await asyncio.wait_for(listener.get(), 5)
-                assert event["event"] == "CLIENT_ATTACHED"
+                names = [await _next_event(listener)]
                 writer.close()
-                while event["event"] != "CLIENT_GONE":
-                    event = await asyncio.wait_for(listener.get(), 5)
-                assert event["data"]["endpoint"] == 0x80
+                while names[-1] != ("CLIENT_GONE", 0x80):
+                    names.append(await _next_event(listener))
+                assert names[0] == ("CLIENT_ATTACHED", 0x80)
 
     asyncio.run(scenario())
 

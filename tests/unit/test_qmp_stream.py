@@ -8,6 +8,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from viotest_device.qmp_stream import MAX_MESSAGE, JsonStream, StreamError
 
 _VALUES = st.recursive(

@@ -56,12 +56,15 @@
 #define DMA_SLOT_COMMAND 0x00 /* 32: bits 0-7 opcode, bits 8-9 interrupt, bits 16-31 MSI-X vector */
 #define DMA_SLOT_STATUS 0x04 /* 32, RO: enum below */
 #define DMA_SLOT_IOVA 0x08 /* 64: the address in memory; for COPY the source */
-#define DMA_SLOT_OPERAND 0x10 /* 64: READ, WRITE: offset in local memory; COPY: destination IOVA; FILL: pattern */
+#define DMA_SLOT_OPERAND \
+	0x10 /* 64: READ, WRITE: offset in local memory; COPY: destination IOVA; FILL: pattern */
 #define DMA_SLOT_LENGTH 0x18 /* 64: bytes, 1 .. 1 GiB (READ, WRITE: within the local memory) */
 #define DMA_SLOT_RESULT 0x20 /* 64, RO: CHECKSUM: CRC-32 (IEEE 802.3, as zlib's); 0 otherwise */
 #define DMA_SLOT_FAULT_ADDR 0x28 /* 64, RO: first address that was refused */
-#define DMA_SLOT_FAULT_INFO 0x30 /* 32, RO: bits 0-7 enum dma_engine_fault, bit 8 set: the refused access was a write */
-#define DMA_SLOT_DONE 0x38 /* 64, RO: bytes moved before the end or the fault; exactly those bytes were touched */
+#define DMA_SLOT_FAULT_INFO \
+	0x30 /* 32, RO: bits 0-7 enum dma_engine_fault, bit 8 set: the refused access was a write */
+#define DMA_SLOT_DONE \
+	0x38 /* 64, RO: bytes moved before the end or the fault; exactly those bytes were touched */
 
 #define DMA_COMMAND_IRQ_NONE 0u
 #define DMA_COMMAND_IRQ_MSIX (1u << 8)

@@ -39,24 +39,24 @@ enum viommu_log_kind {
 	VIOMMU_LOG_MALFORMED_REQUEST = 7, /* start: readable bytes, end: writable bytes */
 	VIOMMU_LOG_FAULT = 8,             /* status: reason, flags: access, start: address */
 	VIOMMU_LOG_FAULT_DROPPED = 9,     /* as FAULT; the event queue had no buffer */
-	VIOMMU_LOG_DMA = 10,              /* status: engine status, flags: opcode, start: IOVA, end: inclusive */
-	VIOMMU_LOG_IRQ = 11,              /* start: vector */
-	VIOMMU_LOG_MSI_WRITE = 12,        /* start: address inside the MSI window, target: data */
-	VIOMMU_LOG_BUS_MASTER = 13,       /* flags: 1 on, 0 off */
-	VIOMMU_LOG_RESET = 14,            /* flags: enum viommu_reset_kind */
+	VIOMMU_LOG_DMA = 10, /* status: engine status, flags: opcode, start: IOVA, end: inclusive */
+	VIOMMU_LOG_IRQ = 11, /* start: vector */
+	VIOMMU_LOG_MSI_WRITE = 12, /* start: address inside the MSI window, target: data */
+	VIOMMU_LOG_BUS_MASTER = 13, /* flags: 1 on, 0 off */
+	VIOMMU_LOG_RESET = 14, /* flags: enum viommu_reset_kind */
 	VIOMMU_LOG_CLIENT_ATTACHED = 15,
-	VIOMMU_LOG_CLIENT_GONE = 16,      /* status: errno that ended the connection, 0 for EOF */
-	VIOMMU_LOG_DMA_MAP = 17,          /* vfio-user: start, end inclusive, flags: 1 read 2 write 4 fd */
+	VIOMMU_LOG_CLIENT_GONE = 16, /* status: errno that ended the connection, 0 for EOF */
+	VIOMMU_LOG_DMA_MAP = 17, /* vfio-user: start, end inclusive, flags: 1 read 2 write 4 fd */
 	VIOMMU_LOG_DMA_UNMAP = 18,
-	VIOMMU_LOG_DEVICE_STATUS = 19,    /* virtio device status written; status: value */
+	VIOMMU_LOG_DEVICE_STATUS = 19, /* virtio device status written; status: value */
 	VIOMMU_LOG_NR_KINDS = 20,
 };
 
 enum viommu_reset_kind {
 	VIOMMU_RESET_DEVICE = 1, /* vfio-user DEVICE_RESET: a system reset */
-	VIOMMU_RESET_FLR = 2,    /* PCIe function level reset */
+	VIOMMU_RESET_FLR = 2, /* PCIe function level reset */
 	VIOMMU_RESET_VIRTIO = 3, /* driver wrote 0 to device_status */
-	VIOMMU_RESET_LOST = 4,   /* the client is gone */
+	VIOMMU_RESET_LOST = 4, /* the client is gone */
 	VIOMMU_RESET_ENGINE = 5, /* the dma engine's own reset register */
 };
 
@@ -69,20 +69,20 @@ enum viommu_counter {
 	VIOMMU_COUNT_PROBE = 4,
 	VIOMMU_COUNT_UNKNOWN = 5,
 	VIOMMU_COUNT_MALFORMED = 6,
-	VIOMMU_COUNT_REQUEST_ERRORS = 7,      /* requests answered with a status other than OK */
-	VIOMMU_COUNT_REQUEST_MAX_NS = 8,      /* longest request, taken off the ring to used */
+	VIOMMU_COUNT_REQUEST_ERRORS = 7, /* requests answered with a status other than OK */
+	VIOMMU_COUNT_REQUEST_MAX_NS = 8, /* longest request, taken off the ring to used */
 	VIOMMU_COUNT_KICKS = 9,
 	VIOMMU_COUNT_DMA_TRANSACTIONS = 10,
-	VIOMMU_COUNT_DMA_READ_BYTES = 11,     /* guest memory to device */
-	VIOMMU_COUNT_DMA_WRITE_BYTES = 12,    /* device to guest memory */
-	VIOMMU_COUNT_DMA_ERRORS = 13,         /* transactions that ended other than OK */
+	VIOMMU_COUNT_DMA_READ_BYTES = 11, /* guest memory to device */
+	VIOMMU_COUNT_DMA_WRITE_BYTES = 12, /* device to guest memory */
+	VIOMMU_COUNT_DMA_ERRORS = 13, /* transactions that ended other than OK */
 	VIOMMU_COUNT_FAULT_UNKNOWN = 14,
 	VIOMMU_COUNT_FAULT_DOMAIN = 15,
 	VIOMMU_COUNT_FAULT_MAPPING = 16,
-	VIOMMU_COUNT_FAULTS_REPORTED = 17,    /* records put on the event queue */
+	VIOMMU_COUNT_FAULTS_REPORTED = 17, /* records put on the event queue */
 	VIOMMU_COUNT_FAULTS_DROPPED = 18,
 	VIOMMU_COUNT_IRQS = 19,
-	VIOMMU_COUNT_MESSAGES = 20,           /* vfio-user messages received */
+	VIOMMU_COUNT_MESSAGES = 20, /* vfio-user messages received */
 	VIOMMU_COUNT_RESETS = 21,
 	VIOMMU_NR_COUNTERS = 22,
 };
@@ -96,7 +96,7 @@ enum viommu_counter {
 struct viommu_log_record {
 	uint64_t seq;
 	uint64_t time_ns; /* CLOCK_MONOTONIC when the event was complete */
-	uint16_t kind;    /* enum viommu_log_kind */
+	uint16_t kind; /* enum viommu_log_kind */
 	uint16_t status;
 	uint32_t endpoint; /* endpoint id; 0xffffffff if none */
 	uint32_t domain;
@@ -113,9 +113,9 @@ struct viommu_log_header {
 	char magic[8]; /* "VIOTLOG1" */
 	uint32_t record_size;
 	uint32_t nr_counters;
-	uint64_t capacity;     /* records; a power of two */
-	uint64_t head;         /* records ever claimed */
-	uint64_t start_ns;     /* CLOCK_MONOTONIC of viommu_ctx_create() */
+	uint64_t capacity; /* records; a power of two */
+	uint64_t head; /* records ever claimed */
+	uint64_t start_ns; /* CLOCK_MONOTONIC of viommu_ctx_create() */
 	uint64_t heartbeat_ns; /* CLOCK_MONOTONIC, renewed by the reactor at least every 100 ms */
 	uint64_t counters[22];
 };
@@ -127,24 +127,24 @@ enum viommu_limits {
 };
 
 struct viommu_config {
-	const char *log_path;  /* created, or truncated; NULL: anonymous memory */
+	const char *log_path; /* created, or truncated; NULL: anonymous memory */
 	uint64_t log_capacity; /* records, a power of two; 0: 65536 */
-	uint32_t nr_workers;   /* DMA worker threads; 0: 2 */
+	uint32_t nr_workers; /* DMA worker threads; 0: 2 */
 };
 
 /* One virtio-iommu function. Zero in a field with a default means the default. */
 struct viommu_iommu_config {
 	const char *socket_path;
-	uint64_t features;       /* device-specific feature bits offered; 0: 0x77 (all but the old BYPASS) */
+	uint64_t features; /* device-specific feature bits offered; 0: 0x77 (all but the old BYPASS) */
 	uint64_t page_size_mask; /* 0: every size from 4 KiB up */
 	uint64_t input_start;
 	uint64_t input_end; /* inclusive; 0: 2^64 - 1 */
 	uint32_t domain_start;
 	uint32_t domain_end; /* inclusive; 0: 2^32 - 1 */
 	uint32_t probe_size; /* 0: 512 */
-	uint8_t bypass;      /* initial value: 0 or 1 */
+	uint8_t bypass; /* initial value: 0 or 1 */
 	uint64_t max_mappings; /* per domain; 0: 1 Mi; past it MAP answers NOMEM */
-	uint32_t max_domains;  /* 0: 65536; past it ATTACH answers NOMEM */
+	uint32_t max_domains; /* 0: 65536; past it ATTACH answers NOMEM */
 };
 
 enum viommu_resv_subtype { VIOMMU_RESV_RESERVED = 0, VIOMMU_RESV_MSI = 1 };
@@ -158,10 +158,10 @@ struct viommu_resv_mem {
 /* One dma engine endpoint. */
 struct viommu_endpoint_config {
 	const char *socket_path;
-	const char *name;     /* for logs and queries; shorter than VIOMMU_NAME_MAX */
-	uint32_t iommu;       /* index returned by viommu_ctx_add_iommu(), or VIOMMU_NO_IOMMU:
+	const char *name; /* for logs and queries; shorter than VIOMMU_NAME_MAX */
+	uint32_t iommu; /* index returned by viommu_ctx_add_iommu(), or VIOMMU_NO_IOMMU:
 			       * addresses are then the client's own (QEMU translates or nothing does) */
-	uint32_t id;          /* endpoint id of the VIOT or iommu-map */
+	uint32_t id; /* endpoint id of the VIOT or iommu-map */
 	const struct viommu_resv_mem *resv;
 	size_t nr_resv;
 	uint32_t nr_vectors; /* MSI-X vectors, 1..32; 0: 4 */
@@ -172,8 +172,8 @@ struct viommu_endpoint_info {
 	uint32_t id;
 	uint32_t iommu; /* VIOMMU_NO_IOMMU if none of ours */
 	uint32_t domain;
-	bool attached;    /* to a domain of our virtio-iommu */
-	bool connected;   /* a vfio-user client is there */
+	bool attached; /* to a domain of our virtio-iommu */
+	bool connected; /* a vfio-user client is there */
 	bool bus_master;
 	uint32_t in_flight; /* transactions */
 	uint64_t transactions;
@@ -196,8 +196,10 @@ struct viommu_mutant_info {
 };
 
 int viommu_ctx_create(const struct viommu_config *config, viommu_ctx_t **ret);
-int viommu_ctx_add_iommu(viommu_ctx_t *ctx, const struct viommu_iommu_config *config, uint32_t *ret);
-int viommu_ctx_add_endpoint(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config, uint32_t *ret);
+int viommu_ctx_add_iommu(viommu_ctx_t *ctx, const struct viommu_iommu_config *config,
+			 uint32_t *ret);
+int viommu_ctx_add_endpoint(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config,
+			    uint32_t *ret);
 /* Binds and listens on every socket, then starts the threads. */
 int viommu_ctx_start(viommu_ctx_t *ctx);
 /* Stops the threads, closes and unlinks the sockets, frees all. Accepts NULL. */
@@ -210,7 +212,8 @@ const struct viommu_log_header *viommu_ctx_log(viommu_ctx_t *ctx);
  * first, advances *seq past the last one copied or lost, and sets *dropped to
  * how many were overwritten before they could be read. Returns the number copied.
  */
-size_t viommu_ctx_log_read(viommu_ctx_t *ctx, uint64_t *seq, struct viommu_log_record *buf, size_t max, uint64_t *dropped);
+size_t viommu_ctx_log_read(viommu_ctx_t *ctx, uint64_t *seq, struct viommu_log_record *buf,
+			   size_t max, uint64_t *dropped);
 /* An eventfd, owned by the context, written when a record of one of the kinds in mask (1 << kind) is appended. */
 int viommu_ctx_event_fd(viommu_ctx_t *ctx);
 void viommu_ctx_set_event_mask(viommu_ctx_t *ctx, uint64_t mask);

@@ -152,7 +152,11 @@ class Collector:
                 failure = refused(error, error.command)
                 return Outcome.FAIL, failure.reason, failure.details
             case ViotestError():
-                cause = cause_of(error, booted=self._session.booted)
+                cause = cause_of(
+                    error,
+                    booted=self._session.booted,
+                    console=self._session.console_tail(),
+                )
                 # Whoever raised it, there is nobody left to put checks to.
                 self._session.broken = cause
                 lost = blames_guest(error) and self._session.booted

@@ -150,9 +150,7 @@ def run(settings: Settings, progress: Progress, terminal: Terminal) -> int:
     start_ns = process_start_ns()
     check_out(settings.out)
     check_memory(settings.scenario)
-    plan, choice = prepare(
-        settings.scenario, progress, may_boot=not settings.dry_run
-    )
+    plan, choice = prepare(settings.scenario, progress, may_boot=not settings.dry_run)
     if settings.dry_run:
         terminal.line(dry_run(plan).rstrip())
         return 0

@@ -20,7 +20,7 @@ from viotest.report.device_log import DeviceLog
 from viotest.scenario.model import Iommu, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from viotest.campaign.plan import Plan
@@ -67,7 +67,19 @@ class Session:
 
     def __enter__(self) -> Self:
         self._plan.write(self._folder)
-        self._write_initrd()
+        try:
+            self._write_initrd()
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        finally:
+            # QEMU has read it. Megabytes that only repeat what the cache holds, and
+            # with this run's keys: nothing to be left behind, however we end.
+            (self._folder / INITRD).unlink(missing_ok=True)
+        return self
+
+    def _start(self) -> None:
         scenario = self._plan.scenario
         launch = Launch(
             folder=self._folder,
@@ -82,14 +94,9 @@ class Session:
         )
         self.mark("launched")
         self.timeline.record("run", "scenario", {"kernel": scenario.kernel}, 0)
-        return self
 
     def __exit__(self, *exc: object) -> None:
-        try:
-            self._stack.__exit__(*exc)  # type: ignore[arg-type]
-        finally:
-            # Megabytes that only repeat what the cache holds.
-            (self._folder / INITRD).unlink(missing_ok=True)
+        self._stack.__exit__(*exc)  # type: ignore[arg-type]
 
     def _write_initrd(self) -> None:
         keys = self._keys
@@ -176,6 +183,11 @@ class Session:
         """
         assert self._running is not None
         self._running.watch.check()
+
+    def console_tail(self) -> Sequence[str]:
+        """Return the console's last lines."""
+        assert self._running is not None
+        return self._running.machine.console.tail()
 
     def mark(self, name: str) -> None:
         """Note that a phase has been reached, now."""

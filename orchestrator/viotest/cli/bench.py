@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from viotest.errors import UntestableError, UsageError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
     from typing import Any
 

@@ -29,7 +29,7 @@ EXIT_INTERRUPTED = 130
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="viotest",
-        description="Does VFIO passthrough behind a virtio-iommu work, and if not, why?",
+        description="Does VFIO passthrough behind a virtio-iommu work, or why not?",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)

@@ -83,7 +83,7 @@ def _epilog() -> str:
             "Every option may stand in the configuration file and in the environment",
             "(VIOTEST_KERNEL=..., VIOTEST_MODE=type1,type1v2); the command line wins.",
             "",
-            "exit status: 0 every required check passed; 1 a check failed, or the guest",
+            "exit status: 0 each required check passed; 1 a check failed, or the guest",
             "panicked or hung while it ran; 2 wrong usage; 125 could not be tested.",
         ]
     )

@@ -58,12 +58,12 @@ def viot_table(topology: Topology) -> bytes:
         or a range translates a virtio-iommu itself.
     """
     bdfs = [function.bdf for function in topology.iommus]
-    offsets = {
-        bdf: _HEADER.size + i * _VIRTIO_PCI.size for i, bdf in enumerate(bdfs)
-    }
+    offsets = {bdf: _HEADER.size + i * _VIRTIO_PCI.size for i, bdf in enumerate(bdfs)}
     for reach in topology.ranges:
         if reach.iommu_bdf not in offsets:
-            raise ValueError(f"a range names {reach.iommu_bdf}, no virtio-iommu of ours")
+            raise ValueError(
+                f"a range names {reach.iommu_bdf}, no virtio-iommu of ours"
+            )
         for segment, rid in map(parse_bdf, bdfs):
             inside = reach.bdf_start <= rid <= reach.bdf_end
             if segment == reach.segment and inside:

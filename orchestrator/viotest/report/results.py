@@ -166,7 +166,10 @@ def judge(
     if failed:
         first = failed[0]
         text = f"{first.id}: {first.reason}"
-        return Verdict.FAIL, _with_console(Cause(Category.FAIL, text), broken)
+        # A check in which the guest hung keeps the name of a timeout.
+        lost = broken is not None and broken.text == first.reason
+        category = broken.category if broken and lost else Category.FAIL
+        return Verdict.FAIL, _with_console(Cause(category, text), broken)
     if broken is not None:
         return (Verdict.FAIL if broken_is_bad else Verdict.UNTESTED), broken
     for check in checks:

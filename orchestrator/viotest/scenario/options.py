@@ -264,9 +264,7 @@ class _Values:
         except ValueError as error:
             raise UsageError(f"--{name} {text}: not a whole number") from error
         if not low <= value <= high:
-            raise UsageError(
-                f"--{name} {value}: out of range", hint=f"{low} to {high}"
-            )
+            raise UsageError(f"--{name} {value}: out of range", hint=f"{low} to {high}")
         return value
 
 

@@ -61,16 +61,18 @@ class Passthrough:
         self.probe = probe
         self.endpoint = endpoint
         self.mode = mode
+        #: The IOMMU group that was opened.
+        self.group = ""
         self._next_iova = _FIRST_IOVA
         self._buffers: set[str] = set()
         #: A check has failed: mappings, buffers and interrupts may be left over.
         self.tainted = False
 
-    def open(self) -> Mapping[str, object]:
+    def open(self) -> None:
         """Open group and container, attach, and switch bus mastering on."""
         info = self.probe.call("open", bdf=self.endpoint.bdf, mode=str(self.mode))
+        self.group = str(info["group"])
         self.probe.call("bus-master", on=1)
-        return info
 
     def close(self) -> None:
         """Close all; mappings and buffers are gone."""
@@ -189,9 +191,12 @@ class Passthrough:
 
     def local_bytes(self, offset: int, size: int) -> str:
         """Return bytes of the engine's local memory as hexadecimal digits."""
-        return b"".join(
-            self.local_read(offset + i, 1).to_bytes(1, "little") for i in range(size)
-        ).hex()
+        first = offset & ~7
+        words = (
+            self.local_read(at, 8).to_bytes(8, "little")
+            for at in range(first, offset + size, 8)
+        )
+        return b"".join(words)[offset - first :][:size].hex()
 
     # -- the engine
 

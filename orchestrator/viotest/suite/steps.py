@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from viotest.suite.judgement import CheckFailed, expect
+from viotest.suite.judgement import expect
 from viotest.suite.observe import DeviceWatch, expect_guest_fault
 from viotest.suite.passthrough import PAGE
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from viotest.scenario.model import EndpointFunction, Topology
     from viotest.suite.binding import Binding
 
+
 def test_group(
     probe: Probe, binding: Binding, topology: Topology, endpoint: EndpointFunction
 ) -> None:

@@ -7,36 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from viotest.guest.probe import ProbeError
 from viotest.suite import steps
-from viotest.suite.judgement import expect, refused
-from viotest.suite.passthrough import Passthrough
+from viotest.suite.judgement import expect
 
 if TYPE_CHECKING:
-    from viotest.guest.probe import Probe
     from viotest.report.device_log import DeviceLog
-    from viotest.scenario.model import EndpointFunction, Mode
     from viotest.suite.binding import Binding
-    from viotest.suite.conftest import Opener
+    from viotest.suite.passthrough import Passthrough
 
 sizes = pytest.mark.parametrize("size", list(steps.SIZES))
 
 
-def test_open(
-    probe: Probe,
-    opener: Opener,
-    bound: Binding,
-    endpoint: EndpointFunction,
-    mode: Mode,
-) -> None:
-    opener.close()
-    pt = Passthrough(probe, endpoint, mode)
-    try:
-        info = pt.open()
-    except ProbeError as error:
-        raise refused(error, "open") from error
-    expect(str(info["group"]), bound.group, "group that was opened")
-    pt.close()
+def test_open(vfio: Passthrough, bound: Binding) -> None:
+    expect(vfio.group, bound.group, "group that was opened")
 
 
 def test_bar(vfio: Passthrough) -> None:

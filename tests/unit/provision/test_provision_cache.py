@@ -190,8 +190,8 @@ def test_require_space_names_path_and_sizes(tmp_path: Path) -> None:
 def test_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIOTEST_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert subject.cache_root() == Path("/home/me/.cache/viotest")
+    monkeypatch.setenv("HOME", "/srv/me")
+    assert subject.cache_root() == Path("/srv/me/.cache/viotest")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert subject.cache_root() == Path("/xdg/viotest")
     monkeypatch.setenv("VIOTEST_CACHE", "/mine")
