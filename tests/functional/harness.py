@@ -147,10 +147,8 @@ class Run:
 
     def _find_child(self, name: str) -> int | None:
         word = {"qemu": b"-nodefaults", "device": b"serve"}[name]
-        for pid in _pids():
-            if _ppid(pid) == self.popen.pid and word in _words(pid):
-                return pid
-        return None
+        found = (pid for pid in children(self.popen.pid) if word in words(pid))
+        return next(found, None)
 
     def finish(self, timeout: float = RUN_TIMEOUT) -> Finished:
         """Wait for its end."""
@@ -176,6 +174,8 @@ class Viotest:
         self._tmp = folder / "tmp"
         self._tmp.mkdir()
         self._outs: list[Path] = []
+        #: The command itself.
+        self.command = _COMMAND
         self.env = {k: v for k, v in os.environ.items() if not _is_option(k)}
         self.env |= {MARKER: self._id, "TMPDIR": os.fspath(self._tmp)}
 
@@ -186,6 +186,7 @@ class Viotest:
         accel: str = "tcg",
         command: Sequence[str] = (os.fspath(_COMMAND),),
         env: dict[str, str] | None = None,
+        default_out: bool = False,
     ) -> Run:
         """Start ``viotest run`` and return at once.
 
@@ -194,12 +195,14 @@ class Viotest:
         :param accel: Its accelerator; empty: what it takes by itself.
         :param command: What to start instead of ``viotest``.
         :param env: More environment variables.
+        :param default_out: Let it choose its run folder.
         """
         out = out or self.folder / f"run{len(self._outs)}"
         self._outs.append(out)
         errors = self.folder / f"stderr{len(self._outs)}"
         chosen = ["--accel", accel] if accel else []
-        argv = [*command, "run", "--out", os.fspath(out), *chosen, *args]
+        where = [] if default_out else ["--out", os.fspath(out)]
+        argv = [*command, "run", *where, *chosen, *args]
         with errors.open("w") as stderr:
             popen = subprocess.Popen(
                 argv,
@@ -228,10 +231,10 @@ class Viotest:
         deadline = time.monotonic() + timeout
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(_POLL)  # the end of someone else's child is no event
-        words = [b" ".join(_words(pid))[:200] for pid in left]
+        what = [b" ".join(words(pid))[:200] for pid in left]
         for pid in left:
             os.kill(pid, signal.SIGKILL)
-        assert not left, f"still running: {words}"
+        assert not left, f"still running: {what}"
 
     def expect_nothing_left(self) -> None:
         """Fail if a process, a socket or a temporary file of this test is left."""
@@ -281,7 +284,8 @@ def _environ(pid: int) -> list[bytes]:
     return _read(pid, "environ").split(b"\0")
 
 
-def _words(pid: int) -> list[bytes]:
+def words(pid: int) -> list[bytes]:
+    """Return the argv of a process; empty when it is gone."""
     return _read(pid, "cmdline").split(b"\0")
 
 
@@ -289,9 +293,9 @@ def _stat(pid: int) -> list[bytes]:
     return _read(pid, "stat").rpartition(b")")[2].split()
 
 
-def _ppid(pid: int) -> int:
-    fields = _stat(pid)
-    return int(fields[1]) if fields else 0
+def children(parent: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    return [pid for pid in _pids() if _stat(pid)[1:2] == [str(parent).encode()]]
 
 
 def _alive(pid: int) -> bool:

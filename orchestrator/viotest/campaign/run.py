@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +17,14 @@ from viotest.campaign.plan import Assets, Plan
 from viotest.campaign.proc import process_start_ns
 from viotest.campaign.session import Session
 from viotest.errors import UsageError, ViotestError
+from viotest.provision import cache
 from viotest.provision.initramfs import provide_initramfs
 from viotest.provision.kernel import provide_kernel
 from viotest.provision.modules import module_name
 from viotest.provision.qemu import provide_qemu
 from viotest.report.device_log import summary, timeline_events
 from viotest.report.results import RunResult, judge
+from viotest.report.summary import Narrator
 from viotest.report.timeline import Event, Timeline
 from viotest.scenario.model import Accel
 from viotest.scenario.options import scenario_config
@@ -87,8 +88,7 @@ def prepare(
 
 def prove_kvm(plan: Plan) -> str:
     """Boot a guest under KVM to its beacon; return why it did not come up, or ""."""
-    with tempfile.TemporaryDirectory(prefix="viotest-kvm-") as name:
-        folder = Path(name)
+    with cache.scratch() as folder:
         session = Session(plan, folder, Timeline(folder / TIMELINE))
         try:
             with session:
@@ -157,7 +157,8 @@ def run(settings: Settings, progress: Progress, terminal: Terminal) -> int:
     reporter = _Reporter(terminal, quiet=settings.json)
     reporter.banner(plan, choice)
     folder = make_folder(settings.out)
-    timeline = Timeline(folder / TIMELINE)
+    show = Narrator(start_ns) if settings.verbose else None
+    timeline = Timeline(folder / TIMELINE, show=show)
     timeline.record("run", "start", {}, start_ns)
     execution = _Execution(plan, folder, timeline, reporter)
     execution.run()

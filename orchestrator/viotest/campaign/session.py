@@ -7,6 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from viotest.campaign.janitor import start_janitor
 from viotest.campaign.plan import INITRD
 from viotest.campaign.proc import process_cpu_seconds
 from viotest.guest.guest import Guest
@@ -68,6 +69,7 @@ class Session:
     def __enter__(self) -> Self:
         self._plan.write(self._folder)
         try:
+            self._stack.enter_context(start_janitor(self._folder, INITRD))
             self._write_initrd()
             self._start()
         except BaseException:
@@ -221,7 +223,8 @@ class Session:
             return []
         probe = self._guest.probe
         # The log has a clock of its own: a line of ours tells how far it is off.
-        written = probe.call("write", path="/dev/kmsg", data=_KMSG_MARK)["ns"]
+        # Without its end the line might be continued, and would not be shown yet.
+        written = probe.call("write", path="/dev/kmsg", data=_KMSG_MARK + "\n")["ns"]
         assert isinstance(written, int)
         answer = probe.call("dmesg", rewind=1)
         lines = _lines(answer)

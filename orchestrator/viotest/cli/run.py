@@ -51,7 +51,8 @@ def add_run_parser(commands: Any) -> None:
     )
     for option in OPTIONS:
         _add_option(parser, option.name, option.kind, option.metavar, option.help)
-    parser.set_defaults(call=run_command)
+    options = ["--config", *(f"--{option.name}" for option in OPTIONS)]
+    parser.set_defaults(call=run_command, options=options)
 
 
 def _add_option(
@@ -100,7 +101,7 @@ def read_config(path: Path) -> Raw:
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"--config {path}: malformed: {error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"--config {path}: malformed: not a table of options")

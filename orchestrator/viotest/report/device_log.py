@@ -103,13 +103,21 @@ class DeviceLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        _, record_size, nr_counters, self._capacity, *_ = self._header()
+        if record_size != _RECORD.size:
+            raise UntestableError(f"{path}: records of {record_size} bytes, not 64")
+        room = path.stat().st_size - _DATA_OFFSET
+        if nr_counters != len(COUNTERS) or not 0 < self._capacity <= room:
+            raise UntestableError(
+                f"{path}: {nr_counters} counters and {self._capacity} records"
+            )
+
+    def _header(self) -> tuple[bytes, int, int, int, int, int, int]:
         with self._open() as file:
             raw = file.read(_HEADER.size)
         if len(raw) < _HEADER.size or raw[:8] != _MAGIC:
-            raise UntestableError(f"{path} is no request log of viotest-device")
-        _, record_size, self._nr_counters, self._capacity, *_ = _HEADER.unpack(raw)
-        if record_size != _RECORD.size:
-            raise UntestableError(f"{path}: records of {record_size} bytes, not 64")
+            raise UntestableError(f"{self._path} is no request log of viotest-device")
+        return _HEADER.unpack(raw)
 
     def _open(self) -> BinaryIO:
         try:
@@ -121,19 +129,19 @@ class DeviceLog:
         """Return every counter by name, as the device has counted so far."""
         with self._open() as file:
             file.seek(_HEADER.size)
-            raw = file.read(8 * self._nr_counters)
-        values = struct.unpack(f"<{self._nr_counters}Q", raw)
-        return dict(zip(COUNTERS, values, strict=True))
+            raw = file.read(8 * len(COUNTERS))
+        if len(raw) < 8 * len(COUNTERS):
+            raise UntestableError(f"{self._path} ends within its counters")
+        return dict(zip(COUNTERS, struct.unpack(f"<{len(raw) // 8}Q", raw), strict=True))
 
     def head(self) -> int:
         """Return the number of records ever written."""
-        with self._open() as file:
-            return int(_HEADER.unpack(file.read(_HEADER.size))[4])
+        return self._header()[4]
 
     def records(self, after: int = 0) -> Iterator[DeviceRecord]:
         """Yield the records with a sequence number above ``after`` that still exist."""
+        head = self.head()
         with self._open() as file:
-            head = _HEADER.unpack(file.read(_HEADER.size))[4]
             first = max(after, head - self._capacity)
             for number in range(first + 1, head + 1):
                 slot = (number - 1) % self._capacity

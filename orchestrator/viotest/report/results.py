@@ -157,7 +157,7 @@ def judge(
     :param checks: What the checks that ran came to.
     :param wanted: Names of the required checks that the user asked for.
     :param broken: What ended the run early, if something did.
-    :param broken_is_bad: ``broken`` counts against the kernel.
+    :param broken_is_bad: A failed boot counts against the kernel.
     :return: The verdict and its cause. A failed check outweighs everything: it was
         seen before the rest broke. ``PASS`` needs each required check to have passed
         at least once and none to have been skipped.
@@ -171,7 +171,8 @@ def judge(
         category = broken.category if broken and lost else Category.FAIL
         return Verdict.FAIL, _with_console(Cause(category, text), broken)
     if broken is not None:
-        return (Verdict.FAIL if broken_is_bad else Verdict.UNTESTED), broken
+        bad = broken_is_bad and broken.category is Category.BOOT_FAIL
+        return (Verdict.FAIL if bad else Verdict.UNTESTED), broken
     for check in checks:
         if check.outcome is Outcome.ERROR:
             cause = Cause(Category.INFRA, f"{check.id}: {check.reason}")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from viotest.report.results import CheckResult, RunResult
+    from viotest.report.timeline import Event
 
 _COLOURS = {
     "pass": "32",
@@ -27,6 +28,48 @@ _COLOURS = {
 _WIDTH = 34
 
 
+class _Pipe:
+    """A text stream whose reader may go away (``viotest run | head``).
+
+    The run goes on: its verdict is in the run folder and in the exit code.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out: TextIO | None = out
+
+    def write(self, text: str) -> None:
+        """Write and flush; nothing more once the reader is gone."""
+        if self._out is None:
+            return
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except BrokenPipeError:
+            # Else the interpreter complains when it flushes the stream at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
+            self._out = None
+
+
+class Narrator:
+    """Tells what happens while it happens, for ``--verbose``.
+
+    :param start_ns: Where time begins, CLOCK_MONOTONIC nanoseconds.
+    """
+
+    def __init__(self, start_ns: int) -> None:
+        self._start_ns = start_ns
+        self._write = _Pipe(sys.stderr).write
+
+    def __call__(self, event: Event) -> None:
+        """Write one event as one line to standard error."""
+        seconds = (event.ns - self._start_ns) / 1e9
+        details = " ".join(
+            str(value) if key == "text" else f"{key}={value}"
+            for key, value in event.data.items()
+        )
+        self._write(f"[{seconds:8.3f}] {event.source:7} {event.event} {details}\n")
+
+
 class Terminal:
     """Writes the report of a run as it happens.
 
@@ -34,16 +77,16 @@ class Terminal:
     """
 
     def __init__(self, out: TextIO | None = None) -> None:
-        self._out = out or sys.stdout
-        self._colour = self._out.isatty() and "NO_COLOR" not in os.environ
+        out = out or sys.stdout
+        self._write = _Pipe(out).write
+        self._colour = out.isatty() and "NO_COLOR" not in os.environ
 
     def _paint(self, text: str, style: str) -> str:
         return f"\033[{_COLOURS[style]}m{text}\033[0m" if self._colour else text
 
     def line(self, text: str = "", style: str = "") -> None:
         """Write one line."""
-        self._out.write((self._paint(text, style) if style else text) + "\n")
-        self._out.flush()
+        self._write((self._paint(text, style) if style else text) + "\n")
 
     def check(self, result: CheckResult) -> None:
         """Write the line of a check that has just ended."""

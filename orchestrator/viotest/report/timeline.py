@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
 
@@ -42,10 +42,14 @@ class Timeline:
     """Collects events; thread-safe.
 
     :param path: ``timeline.jsonl``, created with mode 0600.
+    :param show: Called with every event as it happens, from the thread that tells it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, show: Callable[[Event], None] | None = None
+    ) -> None:
         self._path = path
+        self._show = show
         self._lock = threading.Lock()
         self._events: list[Event] = []
         self._file = os.fdopen(
@@ -69,6 +73,8 @@ class Timeline:
             if not self._file.closed:
                 self._file.write(entry.to_json() + "\n")
                 self._file.flush()
+            if self._show is not None:
+                self._show(entry)
 
     def mark(self, event: str, **data: object) -> int:
         """Add an event of the run itself, now; return its time in nanoseconds."""

@@ -252,6 +252,8 @@ class _Values:
 
     def text(self, name: str, default: str) -> str:
         values = self._raw.get(name)
+        if values and not values[-1]:
+            raise UsageError(f"--{name}: is empty")
         return values[-1] if values else default
 
     def choice(self, name: str, valid: Sequence[str], default: str) -> str:
