@@ -41,6 +41,8 @@ _SILENT_AFTER = 2.0
 # What a dead QEMU has written before is still in the sockets. Both ends
 # signal the last byte, so this is a bound, not a delay.
 _DRAIN = 0.05
+# How much later than the watch somebody who waits looks at the clock himself.
+_GRACE = 5.0
 _STOPPED_STATES = ("T", "t")
 
 
@@ -211,9 +213,13 @@ class Watch:
         :param timeout: Seconds; when they are over the guest is lost.
         :raise GuestLostError: When anything else comes first.
         """
+        until = time.monotonic() + timeout + _GRACE
         with self.phase(Phase.BOOT, timeout):
             while (beacon := self._console.beacon) is None:
-                self.wait_readable(self._console.ready.fileno(), timeout)
+                left = until - time.monotonic()
+                if not self.wait_readable(self._console.ready.fileno(), left):
+                    # The watch's own deadline is earlier, and it did not keep it.
+                    self._declare(LossKind.WATCH_FAILED, "the watch fell silent")
             return beacon
 
     @contextlib.contextmanager
@@ -268,10 +274,11 @@ class Watch:
     def _declare(self, kind: LossKind, detail: str) -> None:
         loss = Loss(kind, detail, time.monotonic_ns())
         _LOG.debug("lost: %s: %s", kind, detail)
-        data = {"kind": kind.value, "detail": detail}
-        self._record("watch", "lost", data, loss.time_ns)
+        # First of all wake whoever waits: nothing below may keep him waiting.
         self.loss = loss
         self._lost.set()
+        data = {"kind": kind.value, "detail": detail}
+        self._record("watch", "lost", data, loss.time_ns)
 
     # Something has happened: which of the things it may mean, most telling first.
     def _exit_cause(self, ready: set[int]) -> tuple[LossKind, str] | None:

@@ -107,7 +107,8 @@ class DeviceLog:
         if record_size != _RECORD.size:
             raise UntestableError(f"{path}: records of {record_size} bytes, not 64")
         room = path.stat().st_size - _DATA_OFFSET
-        if nr_counters != len(COUNTERS) or not 0 < self._capacity <= room:
+        size = self._capacity * _RECORD.size
+        if nr_counters != len(COUNTERS) or not 0 < size <= room:
             raise UntestableError(
                 f"{path}: {nr_counters} counters and {self._capacity} records"
             )
