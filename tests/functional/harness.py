@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from viotest.provision.cache import cache_root
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -221,6 +223,17 @@ class Viotest:
         """Run ``viotest run`` to its end; parameters as :meth:`start`."""
         return self.start(*args, **kwargs).finish()
 
+    def private_cache(self) -> dict[str, str]:
+        """Return the environment of a cache for what only this test makes.
+
+        What is large and never changes is shared with the real one.
+        """
+        own = self.folder / "cache"
+        own.mkdir()
+        for kind in ("qemu", "userland", "probe"):
+            (own / kind).symlink_to(cache_root() / kind)
+        return {"VIOTEST_CACHE": os.fspath(own)}
+
     def processes(self) -> list[int]:
         """Return every process of this test that is alive."""
         mark = f"{MARKER}={self._id}".encode()
@@ -239,16 +252,15 @@ class Viotest:
     def expect_nothing_left(self) -> None:
         """Fail if a process, a socket or a temporary file of this test is left."""
         self.expect_gone()
-        sockets = [
-            p for p in self.folder.rglob("*") if stat.S_ISSOCK(p.lstat().st_mode)
-        ]
-        assert not sockets
+        left = [p for p in self.folder.rglob("*") if stat.S_ISSOCK(p.lstat().st_mode)]
         bound = Path("/proc/net/unix").read_text()
+        assert not left, f"sockets: {left}"
         assert os.fspath(self.folder) not in bound
-        assert not list(self._tmp.iterdir())
+        left = list(self._tmp.iterdir())
+        assert not left, f"temporary files: {left}"
         for out in self._outs:
             names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-            assert names <= RUN_FILES
+            assert names <= RUN_FILES, f"in {out}: {names - RUN_FILES}"
 
 
 def wait_for(look: Callable[[], int | None], what: str, timeout: float = 30.0) -> int:

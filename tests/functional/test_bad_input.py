@@ -136,27 +136,34 @@ def test_qemu_without_client_is_refused(viotest: Viotest) -> None:
     path = viotest.folder / "qemu-old"
     path.write_text(QEMU_WITHOUT)
     path.chmod(0o755)
-    done = viotest.run("--qemu", "./qemu-old")
+    done = viotest.run("--qemu", "./qemu-old", env=viotest.private_cache())
     expect_refused(done, "QEMU 10.0.2 (./qemu-old) has no vfio-user-pci", ">= 10.1")
     near = viotest.run("--qemu", "./qemu-odl")
     expect_refused(near, "--qemu ./qemu-odl: no such file", "nearest: qemu-old")
 
 
 def test_something_else_than_qemu_is_refused(viotest: Viotest) -> None:
-    expect_refused(viotest.run("--qemu", "/bin/true"), "/bin/true is not QEMU")
+    expect_refused(
+        viotest.run("--qemu", "/bin/true", env=viotest.private_cache()),
+        "/bin/true is not QEMU",
+    )
     (viotest.folder / "text").write_text("not a program")
     expect_refused(viotest.run("--qemu", "./text"), "./text: is not executable")
 
 
 def test_file_that_is_no_kernel_is_refused(viotest: Viotest) -> None:
     (viotest.folder / "vmlinuz").write_bytes(b"no kernel" * 1000)
-    expect_refused(viotest.run("--kernel", "./vmlinuz"), "vmlinuz", "not a kernel")
+    expect_refused(
+        viotest.run("--kernel", "./vmlinuz", env=viotest.private_cache()),
+        "vmlinuz",
+        "not a kernel",
+    )
 
 
 def test_kernel_without_virtio_iommu_is_refused(viotest: Viotest) -> None:
     image = viotest.folder / "bzImage"
     image.write_bytes(make_bzimage(gzip.compress(make_vmlinux(), mtime=0)))
-    done = viotest.run("--kernel", "./bzImage")
+    done = viotest.run("--kernel", "./bzImage", env=viotest.private_cache())
     expect_refused(done, "./bzImage", "CONFIG_VIRTIO_IOMMU")
 
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +19,7 @@ import pytest
 
 from tests.functional.conftest import clean_viotest
 from tests.functional.harness import RUN_FILES
+from tests.unit.provision.conftest import make_bzimage
 from viotest.suite.catalog import CHECKS, NAMES
 
 if TYPE_CHECKING:
@@ -274,13 +278,33 @@ def require_kernel(viotest: Viotest, kernel: str) -> None:
     assert dry.returncode == 0, dry.stderr
 
 
-def test_kernel_file_with_modules_passes(default: Finished, viotest: Viotest) -> None:
+def kernel_files(default: Finished) -> tuple[Path, Path]:
+    """Return the image and the modules that the default run was made with."""
     words = shlex.split(default.qemu_argv())
     image = Path(words[words.index("-kernel") + 1])
-    modules = image.parent / "lib/modules" / default.results["kernel"]["release"]
+    return image, image.parent / "lib/modules" / default.results["kernel"]["release"]
+
+
+def test_kernel_file_with_modules_passes(default: Finished, viotest: Viotest) -> None:
+    image, modules = kernel_files(default)
     done = viotest.run("--kernel", os.fspath(image), "--modules", os.fspath(modules))
     expect_all_passed(done)
     assert done.results["kernel"]["release"] == default.results["kernel"]["release"]
+
+
+@pytest.mark.nightly
+def test_bzimage_with_modules_passes(default: Finished, viotest: Viotest) -> None:
+    vmlinux, modules = kernel_files(default)
+    image = viotest.folder / "bzImage"
+    image.write_bytes(make_bzimage(gzip.compress(vmlinux.read_bytes(), 1)))
+    done = viotest.run(
+        *("--kernel", os.fspath(image), "--modules", os.fspath(modules)),
+        env=viotest.private_cache(),
+    )
+    expect_all_passed(done)
+    # It was unpacked, for a boot by PVH.
+    assert done.results["kernel"]["pvh"]
+    assert f"-kernel {image}" not in done.qemu_argv()
 
 
 def test_accelerator_is_chosen_by_a_proof(viotest: Viotest) -> None:
@@ -290,3 +314,18 @@ def test_accelerator_is_chosen_by_a_proof(viotest: Viotest) -> None:
         assert accel["reason"].startswith("KVM booted a guest")
     else:
         assert "/dev/kvm" in accel["reason"] or "KVM did not boot" in accel["reason"]
+
+
+def test_suite_runs_under_a_users_own_pytest(viotest: Viotest) -> None:
+    base = viotest.folder / "base"
+    argv = ["-q", "--pyargs", "viotest.suite", "-k", "bind", f"--basetemp={base}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *argv],
+        cwd=viotest.folder,
+        env=viotest.env | {"VIOTEST_ACCEL": "tcg"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d passed", done.stdout)

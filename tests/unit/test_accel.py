@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -98,7 +99,7 @@ def test_host_without_kvm_says_so(kvm: Path) -> None:
 
 
 def test_kvm_of_another_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     choice = choose_accel(Accel.AUTO, Proof(), "11.1")
     assert choice.chosen is Accel.TCG
     assert "may not be opened by this user" in choice.reason

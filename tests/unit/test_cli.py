@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from viotest import __version__
 from viotest.campaign import run as run_module
-from viotest.cli import main as main_module
 from viotest.cli.main import main
 from viotest.errors import UntestableError
 from viotest.scenario.options import OPTIONS, Settings
@@ -25,7 +25,7 @@ def _no_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(option.variable, raising=False)
     monkeypatch.delenv("VIOTEST_CONFIG", raising=False)
     # Handlers would outlive the test.
-    monkeypatch.setattr(main_module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ from viotest_device.core import Core, CoreError
 
 _HEADER = Path(__file__).parents[2] / "device/core/include/viommu.h"
 _STRUCTS = re.findall(r"^struct (\w+) \{", _HEADER.read_text(), re.MULTILINE)
-_FUNCTIONS = re.findall(r"^\w.*?\b(viommu_\w+)\(.*\);", _HEADER.read_text(), re.M)
+_FUNCTIONS = re.findall(
+    r"^\w[^;]*?\b(viommu_\w+)\([^;]*\);", _HEADER.read_text(), re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("name", _STRUCTS)

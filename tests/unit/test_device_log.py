@@ -61,9 +61,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_records_come_in_order(path: Path) -> None:
-    log = DeviceLog(
-        write_log(path, [make_record(1, "map"), make_record(2, "unmap")])
-    )
+    log = DeviceLog(write_log(path, [make_record(1, "map"), make_record(2, "unmap")]))
     assert [(r.seq, r.kind) for r in log.records()] == [(1, "map"), (2, "unmap")]
     assert [r.seq for r in log.records(after=1)] == [2]
     assert log.head() == 2

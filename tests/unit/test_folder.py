@@ -60,20 +60,21 @@ def test_dangling_link_is_refused(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "nowhere" / "at" / "all")
     with pytest.raises(UsageError, match="--out"):
         check_out(link)
+    with pytest.raises(UsageError, match="--out"):
         make_folder(link)
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 30, 1 << 30, 5 << 20))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: Usage(1 << 30, 1 << 30, 5 << 20)
+    )
     with pytest.raises(UsageError, match=r"too little disk: 5 MiB free .*needs 96 MiB"):
         check_out(tmp_path / "run")
 
 
 @pytest.mark.parametrize(("mem", "fits"), [(640, True), (641, False), (1 << 20, False)])
-def test_memory_must_fit(
-    mem: int, fits: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_must_fit(mem: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "_available_mem", lambda: 800)
     if fits:
         check_memory(Scenario(mem=mem))

@@ -34,9 +34,7 @@ from viotest.suite.judgement import CheckFailed, expect, refused
         ),
     ],
 )
-def test_known_refusal_has_a_name(
-    op: str, number: int, reason: str, hint: str
-) -> None:
+def test_known_refusal_has_a_name(op: str, number: int, reason: str, hint: str) -> None:
     what = reason.partition(" ")[0]
     failure = refused(ProbeError(what, op, number, "text"), what)
     assert failure.reason == reason

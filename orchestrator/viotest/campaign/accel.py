@@ -49,19 +49,22 @@ def choose_accel(
     if not os.access(_KVM, os.R_OK | os.W_OK):
         return AccelChoice(Accel.TCG, "/dev/kvm may not be opened by this user")
     key = cache.digest_of(*_host(), qemu)
-    memo = cache.read_memo(_MEMO, key)
-    if memo is None and prove is None:
-        return AccelChoice(Accel.TCG, "KVM was not proven on this host yet")
-    if memo is None:
-        assert prove is not None
-        memo = {"failure": prove()}
-        cache.write_memo(_MEMO, key, memo)
-        how = "now"
-    else:
-        how = "earlier"
-    if memo["failure"]:
-        return AccelChoice(Accel.TCG, f"KVM did not boot, {how}: {memo['failure']}")
+    failure, how = _remembered(key), "earlier"
+    if failure is None:
+        if prove is None:
+            return AccelChoice(Accel.TCG, "KVM was not proven on this host yet")
+        failure, how = prove(), "now"
+        cache.write_memo(_MEMO, key, {"failure": failure})
+    if failure:
+        return AccelChoice(Accel.TCG, f"KVM did not boot, {how}: {failure}")
     return AccelChoice(Accel.KVM, f"KVM booted a guest {how}")
+
+
+def _remembered(key: str) -> str | None:
+    match cache.read_memo(_MEMO, key):
+        case {"failure": str(failure)}:
+            return failure
+    return None
 
 
 def _host() -> tuple[str, str, str, str]:

@@ -15,7 +15,7 @@ from viotest.campaign.collector import Collector
 from viotest.errors import UntestableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from viotest.campaign.session import Session
     from viotest.report.results import CheckResult
@@ -59,11 +59,22 @@ def put_checks(
         folder,
     ]  # fmt: skip
     collector = Collector(session, show)
-    with log.open("w") as out, contextlib.redirect_stdout(out):
+    with log.open("w") as out, contextlib.redirect_stdout(out), _own_environment():
         code = pytest.main(args, plugins=[collector])
-    interrupted = code is pytest.ExitCode.INTERRUPTED
-    if interrupted and session.broken is None:
+    if collector.interrupted:
         raise KeyboardInterrupt
-    if code not in _OK:
+    # Without a lost guest to stop for it is a suite that cannot even be read.
+    stopped = code is pytest.ExitCode.INTERRUPTED and session.broken is None
+    if code not in _OK or stopped:
         raise UntestableError(f"pytest ended with {code!r}", hint=f"see {log}")
     return collector.results
+
+
+@contextlib.contextmanager
+def _own_environment() -> Iterator[None]:
+    names = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
+    saved = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(saved)

@@ -53,6 +53,8 @@ class Collector:
         self._show = show
         self._started = 0.0
         self.results: list[CheckResult] = []
+        #: The user does not want to go on.
+        self.interrupted = False
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Tell the suite which scenario it is, and whose guest."""
@@ -112,6 +114,12 @@ class Collector:
         if self._session.broken is not None:
             item.session.shouldstop = "the guest is lost"
         return report
+
+    def pytest_keyboard_interrupt(
+        self, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> None:
+        """Tell the user's interrupt from pytest's own, which is a subclass."""
+        self.interrupted = excinfo.type is KeyboardInterrupt
 
     def _take(
         self,

@@ -28,7 +28,7 @@ def check_out(out: Path | None) -> None:
         or the disk is too full.
     """
     path = out or default_parent()
-    if out is not None and out.exists():
+    if out is not None and (out.exists() or out.is_symlink()):
         if not out.is_dir():
             raise UsageError(f"--out {out}: is not a folder")
         if any(out.iterdir()):

@@ -133,7 +133,8 @@ class DeviceLog:
             raw = file.read(8 * len(COUNTERS))
         if len(raw) < 8 * len(COUNTERS):
             raise UntestableError(f"{self._path} ends within its counters")
-        return dict(zip(COUNTERS, struct.unpack(f"<{len(raw) // 8}Q", raw), strict=True))
+        values = struct.unpack(f"<{len(COUNTERS)}Q", raw)
+        return dict(zip(COUNTERS, values, strict=True))
 
     def head(self) -> int:
         """Return the number of records ever written."""

@@ -181,7 +181,10 @@ def raw_from_config(values: Mapping[str, object], where: str) -> Raw:
         parts = value if many and isinstance(value, list) else [value]
         flag = option.kind is Kind.FLAG
         for part in parts:
-            if not isinstance(part, bool if flag else str | int | float):
+            # A bool is an int too, but no number of anything.
+            if isinstance(part, bool) != flag or not isinstance(
+                part, str | int | float
+            ):
                 raise UsageError(
                     f"{where}: {name} is {value!r}",
                     hint="wanted: true or false" if flag else "wanted: a string",

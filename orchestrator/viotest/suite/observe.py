@@ -25,8 +25,10 @@ _FAULT_LINE = re.compile(r"fault from EP (\d+) at (0x[0-9a-f]+)")
 # DEFAULT_RATELIMIT_INTERVAL of include/linux/ratelimit_types.h is 5 s.
 _RATELIMIT_SECONDS = 6.0
 _MESSAGE_SECONDS = 1.0
-_ASK = re.compile(r"-(\d+)\s.*viotest_ask: .*\bcap=(\d+)")
-_ANSWER = re.compile(r"-(\d+)\s.*viotest_answer: .*\bret=(0x[0-9a-f]+|\d+)")
+# "comm-PID [CPU] ...": the name of a task may look like anything.
+_TASK = r"-(\d+)\s+\[\d+\]\s"
+_ASK = re.compile(_TASK + r".*viotest_ask: .*\bcap=(\d+)")
+_ANSWER = re.compile(_TASK + r".*viotest_answer: .*\bret=(0x[0-9a-f]+|\d+)")
 
 #: Probes on viommu_capable(). The function returns a C bool: only the low byte of
 #: the register counts.

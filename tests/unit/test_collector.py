@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Checks become results: a suite of our own, and a guest that ends as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from viotest.campaign.checks import put_checks
+from viotest.errors import UntestableError
+from viotest.machine.watch import GuestLostError, Loss, LossKind
+from viotest.report.results import Category, Cause, CheckResult, Outcome
+from viotest.report.timeline import Timeline
+from viotest.scenario.model import Mode, Phase, Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from viotest.campaign.session import Session
+
+HEADER = """
+import errno
+import pytest
+from viotest.errors import UntestableError
+from viotest.guest.probe import ProbeError
+from viotest.machine.watch import GuestLostError, Loss, LossKind
+from viotest.suite.judgement import CheckFailed
+from viotest.suite.conftest import pytest_generate_tests
+
+def lost(kind):
+    return GuestLostError(Loss(kind, f"it was {kind}", 1), ["console"])
+"""
+
+
+class FakeSession:
+    """What the collector needs of a session; a guest that is up."""
+
+    def __init__(self, scenario: Scenario, timeline: Timeline) -> None:
+        self.scenario = scenario
+        self.timeline = timeline
+        self.broken: Cause | None = None
+        self.booted = True
+        self.phases: list[Phase] = []
+        #: Raised by the look after each check.
+        self.dead: GuestLostError | None = None
+
+    def probe(self) -> None:
+        """Wait for the guest, as a real one would have to."""
+
+    def mark(self, name: str) -> None:
+        self.timeline.mark(name)
+
+    @contextlib.contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        self.phases.append(phase)
+        yield
+
+    def check_alive(self) -> None:
+        if self.dead is not None:
+            raise self.dead
+
+    def console_tail(self) -> Sequence[str]:
+        return ("console",)
+
+
+class Bench:
+    """Puts suites to fake sessions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.junit = folder / "junit.xml"
+        self.log = folder / "pytest.log"
+        self.shown: list[CheckResult] = []
+        self.session = self.make(Scenario())
+
+    def make(self, scenario: Scenario) -> FakeSession:
+        timeline = Timeline(self.folder / "timeline.jsonl")
+        self.session = FakeSession(scenario, timeline)
+        return self.session
+
+    def put(self, text: str) -> Sequence[CheckResult]:
+        suite = self.folder / "suite"
+        suite.mkdir()
+        # pytest imports a module of one name once in a process.
+        (suite / f"test_{uuid.uuid4().hex}.py").write_text(HEADER + text)
+        return put_checks(
+            cast("Session", self.session),
+            show=self.shown.append,
+            junit=self.junit,
+            log=self.log,
+            suite=suite,
+        )
+
+    def ended(self) -> list[object]:
+        events = self.session.timeline.events()
+        return [
+            event.data["id"]
+            for event in events
+            if (event.source, event.event) == ("check", "end")
+        ]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def outcomes(results: Sequence[CheckResult]) -> list[tuple[str, Outcome]]:
+    return [(result.id, result.outcome) for result in results]
+
+
+def test_checks_come_in_the_order_of_the_catalog(bench: Bench) -> None:
+    names = ["test_unmap", "test_bind", "test_group"]
+    results = bench.put("".join(f"def {name}():\n    pass\n" for name in names))
+    passed = Outcome.PASS
+    assert outcomes(results) == [("group", passed), ("bind", passed), ("unmap", passed)]
+    assert [result.required for result in results] == [False, True, True]
+    assert bench.shown == list(results)
+    assert bench.ended() == ["group", "bind", "unmap"]
+    assert bench.session.phases == [Phase.CHECK] * 3
+
+
+def test_modes_come_one_after_the_other(bench: Bench) -> None:
+    bench.make(Scenario(modes=(Mode.TYPE1V2, Mode.TYPE1)))
+    results = bench.put(
+        "def test_open(mode): pass\ndef test_flr(mode): pass\ndef test_bind(): pass\n"
+    )
+    assert [(result.id, result.mode) for result in results] == [
+        ("bind", ""),
+        ("open[type1v2]", "type1v2"),
+        ("flr[type1v2]", "type1v2"),
+        ("open[type1]", "type1"),
+        ("flr[type1]", "type1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "ids"),
+    [
+        (("dma-*",), ["dma-read[type1v2]", "dma-copy[type1v2]"]),
+        (("bind", "dma-read"), ["bind", "dma-read[type1v2]"]),
+        (("*copy*type1v2*",), ["dma-copy[type1v2]"]),
+    ],
+)
+def test_patterns_choose(
+    bench: Bench, patterns: tuple[str, ...], ids: list[str]
+) -> None:
+    bench.make(Scenario(checks=patterns))
+    results = bench.put(
+        "def test_dma_copy(mode): pass\ndef test_dma_read(mode): pass\n"
+        "def test_bind(): pass\n"
+    )
+    assert [result.id for result in results] == ids
+
+
+RAISES: list[tuple[str, Outcome, str, bool]] = [
+    ("CheckFailed('wrong', expected='1', seen='2')", Outcome.FAIL, "wrong", False),
+    (
+        "ProbeError('bind', 'bind', errno.EINVAL, 'text')",
+        Outcome.FAIL,
+        "bind failed with EINVAL: cache coherency not advertised",
+        False,
+    ),
+    ("pytest.skip.Exception('no kprobes')", Outcome.SKIP, "no kprobes", False),
+    (
+        "ZeroDivisionError('oops\\nmore')",
+        Outcome.ERROR,
+        "viotest itself: ZeroDivisionError: oops",
+        False,
+    ),
+    ("UntestableError('disk full')", Outcome.ERROR, "disk full", True),
+    ("lost(LossKind.GUEST_PANIC)", Outcome.FAIL, "it was guest-panic", True),
+    ("lost(LossKind.DEADLINE)", Outcome.FAIL, "it was deadline", True),
+    ("lost(LossKind.QEMU_EXITED)", Outcome.ERROR, "it was qemu-exited", True),
+    ("lost(LossKind.DEVICE_STALLED)", Outcome.ERROR, "it was device-stalled", True),
+]
+
+
+@pytest.mark.parametrize("where", ["body", "fixture"])
+@pytest.mark.parametrize(("error", "outcome", "reason", "broken"), RAISES)
+def test_error_has_an_outcome(
+    bench: Bench, where: str, error: str, outcome: Outcome, reason: str, broken: bool
+) -> None:
+    raising = f"    raise {error}\n"
+    results = bench.put(
+        "@pytest.fixture\ndef thing():\n"
+        + (raising if where == "fixture" else "    pass\n")
+        + "def test_bind(thing):\n"
+        + (raising if where == "body" else "    pass\n")
+        + "def test_flr():\n    pass\n"
+    )
+    assert (results[0].outcome, results[0].reason) == (outcome, reason)
+    assert (bench.session.broken is not None) is broken
+    # Nobody is asked any more once the guest is lost.
+    assert [result.id for result in results[1:]] == ([] if broken else ["flr"])
+
+
+def test_guest_that_died_quietly_is_noticed_after_the_check(bench: Bench) -> None:
+    loss = Loss(LossKind.GUEST_PANIC, "it panicked", 1)
+    bench.session.dead = GuestLostError(loss, ["console"])
+    results = bench.put("def test_bind(): pass\ndef test_flr(): pass\n")
+    assert outcomes(results) == [("bind", Outcome.FAIL)]
+    assert bench.session.broken == Cause(Category.FAIL, "it panicked", ("console",))
+
+
+def test_failed_boot_is_no_result_of_a_check(bench: Bench) -> None:
+    bench.session.booted = False
+    results = bench.put("def test_bind():\n    raise lost(LossKind.GUEST_PANIC)\n")
+    assert not results
+    assert bench.session.broken is not None
+    assert bench.session.broken.category is Category.BOOT_FAIL
+
+
+def test_teardown_that_fails_is_a_failure_of_its_own(bench: Bench) -> None:
+    results = bench.put(
+        "@pytest.fixture\ndef thing():\n    yield\n    raise CheckFailed('left over')\n"
+        "def test_bind(thing): pass\n"
+    )
+    assert [result.outcome for result in results] == [Outcome.PASS, Outcome.FAIL]
+
+
+def test_junit_has_every_check(bench: Bench) -> None:
+    bench.put(
+        "def test_bind(): pass\ndef test_flr():\n    raise CheckFailed('no reset')\n"
+    )
+    root = ET.parse(bench.junit).getroot()
+    cases = {
+        case.get("name"): [child.tag for child in case]
+        for case in root.iter("testcase")
+    }
+    assert cases == {"test_bind": [], "test_flr": ["failure"]}
+
+
+def test_ctrl_c_ends_the_checks(bench: Bench) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench.put("def test_bind():\n    raise KeyboardInterrupt\n")
+
+
+def test_suite_that_cannot_be_read_is_untestable(bench: Bench) -> None:
+    with pytest.raises(UntestableError, match=r"see .*pytest\.log"):
+        bench.put("this is no Python\n")
+
+
+def test_output_of_pytest_goes_to_its_log(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.put("def test_bind():\n    print('from a check')\n")
+    assert "from a check" in bench.log.read_text()
+    assert capsys.readouterr().out == ""
+
+
+def test_configuration_of_the_user_is_left_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bench.folder / "pytest.ini").write_text("[pytest]\naddopts = --nonsense\n")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--more-nonsense")
+    monkeypatch.chdir(bench.folder)
+    assert outcomes(bench.put("def test_bind(): pass\n")) == [("bind", Outcome.PASS)]
