@@ -60,7 +60,7 @@ class FakeSession:
         self.phases.append(phase)
         yield
 
-    def check_alive(self) -> None:
+    def check_alive(self, *, timeout: float = 0.0) -> None:
         if self.dead is not None:
             raise self.dead
 
@@ -261,3 +261,9 @@ def test_configuration_of_the_user_is_left_alone(
     monkeypatch.setenv("PYTEST_ADDOPTS", "--more-nonsense")
     monkeypatch.chdir(bench.folder)
     assert outcomes(bench.put("def test_bind(): pass\n")) == [("bind", Outcome.PASS)]
+
+
+def test_failure_of_a_check_whose_device_died_is_no_failure(bench: Bench) -> None:
+    bench.session.dead = GuestLostError(Loss(LossKind.DEVICE_EXITED, "dead", 1), [])
+    (result,) = bench.put("def test_bar():\n    raise CheckFailed('all ones')\n")
+    assert (result.outcome, result.reason) == (Outcome.ERROR, "dead")

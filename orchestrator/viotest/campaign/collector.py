@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from viotest.campaign.session import Session
     from viotest.suite.catalog import Check
 
+#: The watch recognises a dead process within 100 ms.
+_LOSS_NEWS = 0.2
+
 
 def check_of(item: pytest.Item) -> Check:
     """Return the catalog's entry of a test of the suite."""
@@ -97,8 +100,14 @@ class Collector:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Give the check its deadline, and notice a guest that died quietly."""
-        with self._session.phase(Phase.CHECK):
-            result = yield
+        try:
+            with self._session.phase(Phase.CHECK):
+                result = yield
+        except (CheckFailed, ProbeError):
+            # A dead device answers all ones and moves nothing: what looks like the
+            # kernel's failure may be the first that is seen of that.
+            self._session.check_alive(timeout=_LOSS_NEWS)
+            raise
         self._session.check_alive()
         return result
 

@@ -178,13 +178,14 @@ class Session:
         assert self._running is not None
         return self._running.watch.phase(phase, self.seconds(phase))
 
-    def check_alive(self) -> None:
+    def check_alive(self, *, timeout: float = 0.0) -> None:
         """Raise if the guest is lost.
 
+        :param timeout: Seconds to wait for the news.
         :raise GuestLostError: When it is.
         """
         assert self._running is not None
-        self._running.watch.check()
+        self._running.watch.check(timeout)
 
     def console_tail(self) -> Sequence[str]:
         """Return the console's last lines."""
