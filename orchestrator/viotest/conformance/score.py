@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import time
 from dataclasses import dataclass, field
@@ -42,12 +43,15 @@ class Result:
     seen: str = ""
     #: Why it is not applicable; or a remark about what passed.
     remark: str = ""
+    #: The target did not live through the row.
+    lost: bool = False
     seconds: float = field(default=0.0, compare=False)
 
     @property
     def breaks(self) -> bool:
         """Whether the target does not conform because of this."""
-        return self.outcome is Outcome.FAIL and self.row.strength.binding
+        failed = self.outcome is Outcome.FAIL
+        return failed and (self.row.strength.binding or self.lost)
 
 
 class DisposableLab(Protocol):
@@ -77,24 +81,24 @@ def judge(rows: Iterable[Row], lab: DisposableLab) -> Iterator[Result]:
     """
     for row in rows:
         begin = time.monotonic()
-        outcome, expected, seen, remark = _run(row, lab)
-        if outcome is Outcome.FAIL:
+        result = _run(row, lab)
+        if result.outcome is Outcome.FAIL:
             # What was seen may go on: a DMA, a device that is stuck.
             lab.discard()
-        seconds = time.monotonic() - begin
-        yield Result(row, outcome, expected, seen, remark, seconds)
+        yield dataclasses.replace(result, seconds=time.monotonic() - begin)
 
 
-def _run(row: Row, lab: DisposableLab) -> tuple[Outcome, str, str, str]:
+def _run(row: Row, lab: DisposableLab) -> Result:
     try:
         remark = row.check(lab)
     except NotApplicableError as verdict:
-        return Outcome.NA, "", "", verdict.what
+        return Result(row, Outcome.NA, remark=verdict.what)
     except MismatchError as verdict:
-        return Outcome.FAIL, verdict.expected, verdict.seen, ""
+        return Result(row, Outcome.FAIL, verdict.expected, verdict.seen)
     except LaunchError:
         raise
     except (TargetLostError, MachineError) as error:
         seen = "; ".join(filter(None, (lab.post_mortem(), error.what)))
-        return Outcome.FAIL, "the device lives through the row", seen, ""
-    return Outcome.PASS, "", "", remark or ""
+        wanted = "the device lives through the row"
+        return Result(row, Outcome.FAIL, wanted, seen, lost=True)
+    return Result(row, Outcome.PASS, remark=remark or "")

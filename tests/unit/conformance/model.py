@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The specification as a small model of a device, with every rule breakable.
 
-:class:`Model` is a :class:`viotest.conformance.lab.Device`; ``defects`` names what can be
-broken in it.
+:class:`Model` is a :class:`viotest.conformance.lab.Device`; ``defects`` names what
+can be broken in it.
 """
 
 from __future__ import annotations

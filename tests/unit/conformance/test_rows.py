@@ -61,6 +61,11 @@ def test_lost_target_fails_the_row_and_is_given_up() -> None:
     assert lab.discarded == 2
 
 
+def test_lost_target_breaks_whatever_the_row_asks() -> None:
+    row = next(row for row in ROWS if not row.strength.binding)
+    assert run_row(row, "lost").breaks
+
+
 def test_only_must_and_should_are_binding() -> None:
     binding = {strength for strength in Strength if strength.binding}
     assert binding == {Strength.MUST, Strength.SHOULD}
