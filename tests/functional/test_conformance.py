@@ -29,6 +29,8 @@ _MUTANTS = {
     "accept-map-ignore": {"C2", "A8", "M2"},
     "ignore-detach": {"O4", "D1", "D4", "D5"},
     "short-used-len": {"O1", "O8"},
+    "empty-probe": {"P6"},
+    "leak-between-domains": {"A8"},
 }
 
 

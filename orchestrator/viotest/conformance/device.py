@@ -16,8 +16,9 @@ from viotest.conformance.virtqueue import AREA_SIZE, Buffer
 from viotest.conformance.wire import Feature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from viotest.conformance.lab import Region
     from viotest.conformance.qtest import Qtest
     from viotest.conformance.virtqueue import Virtqueue
 
@@ -46,6 +47,7 @@ class QtestDevice:
     :param qtest: The machine.
     :param iommu: Where the virtio-iommu is: device << 3 | function.
     :param endpoints: Where the engines are, likewise.
+    :param regions: What each engine was configured with, if that is known.
     :param reset_machine: Resets the machine, and returns once it is done.
     """
 
@@ -54,6 +56,7 @@ class QtestDevice:
         qtest: Qtest,
         iommu: int,
         endpoints: Sequence[int],
+        regions: Mapping[int, tuple[Region, ...]] | None,
         reset_machine: Callable[[], None],
     ) -> None:
         self._qtest = qtest
@@ -61,6 +64,7 @@ class QtestDevice:
         self._functions = {devfn: PciFunction(qtest, devfn) for devfn in endpoints}
         self._reset_machine = reset_machine
         self.endpoints = tuple(endpoints)
+        self.regions = regions
         self.attached: dict[int, int] = {}
         self._find()
 

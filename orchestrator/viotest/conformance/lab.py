@@ -14,7 +14,7 @@ from viotest.conformance import wire
 from viotest.conformance.wire import Feature
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: What buffers that the device may write are filled with beforehand.
 POISON = 0xAA
@@ -116,6 +116,8 @@ class Device(Protocol):
 
     #: Endpoint ids, in the order of :attr:`Shape.regions`.
     endpoints: tuple[int, ...]
+    #: The regions that each endpoint was configured with; None: that is not known.
+    regions: Mapping[int, tuple[Region, ...]] | None
     #: The domain that each endpoint was last attached to, for tidying up.
     attached: dict[int, int]
 

@@ -216,8 +216,12 @@ class QtestLab:
         stack.callback(machine.kill)
         machine.launch(timeout=_LAUNCH_TIMEOUT, abort=[device.process.pidfd])
         assert machine.qtest is not None
+        endpoints = _endpoints(shape)
+        regions = None
+        if self._target is Target.VIOTEST:
+            regions = dict(zip(endpoints, shape.regions, strict=True))
         found = QtestDevice(
-            machine.qtest, _IOMMU_SLOT << 3, _endpoints(shape), machine.reset
+            machine.qtest, _IOMMU_SLOT << 3, endpoints, regions, machine.reset
         )
         return found, (machine.process, device.process)
 

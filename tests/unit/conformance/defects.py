@@ -73,6 +73,7 @@ DEFECTS = (
     ("type-reserved-bits", "P4"),
     ("length-with-head", "P5"),
     ("padded-properties", "P6"),
+    ("empty-probe", "P6"),
     ("probe-small-buffer", "P7"),
     ("property-garbage", "P8"),
     ("region-reserved", "R1"),

@@ -18,7 +18,7 @@ from viotest.conformance.lab import POISON, Answer, Event, Region
 from viotest.conformance.wire import Feature, Reason, Status, Type
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from viotest.conformance.lab import Shape
 
@@ -58,6 +58,9 @@ class Model:
         self._shape = shape
         self._defect = defect
         self.endpoints = tuple(0x80 + 8 * i for i in range(len(shape.regions)))
+        self.regions: Mapping[int, tuple[Region, ...]] | None = dict(
+            zip(self.endpoints, shape.regions, strict=True)
+        )
         self.attached: dict[int, int] = {}
         self._memory = mmap.mmap(-1, 256 << 20)
         self._config: dict[int, int] = {}
@@ -362,7 +365,8 @@ class Model:
         word = 0x8001 if self._has("type-reserved-bits") else 1
         length = 24 if self._has("length-with-head") else 20
         mark = self._has("region-reserved")
-        for i, region in enumerate(self._regions(endpoint)):
+        told = [] if self._has("empty-probe") else self._regions(endpoint)
+        for i, region in enumerate(told):
             entry = struct.pack(
                 "<HHBBHQQ",
                 *(word, length, region.subtype, mark, 0, region.start, region.end),

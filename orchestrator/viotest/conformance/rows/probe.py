@@ -23,6 +23,7 @@ from viotest.conformance.wire import (
     PROPERTY_TYPE_MASK,
     RESV_MEM_LENGTH,
     RESV_MEM_MSI,
+    RESV_MEM_RESERVED,
     TAIL_SIZE,
     Feature,
     Property,
@@ -32,6 +33,8 @@ from viotest.conformance.wire import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from viotest.conformance.lab import Lab
 
 PROBE = Section("5.13.6 Device operations: PROBE request")
@@ -148,9 +151,30 @@ def check_p6(lab: Lab) -> str:
         end = found[-1].offset + 4 + found[-1].length if found else 0
         rest = data[end:].strip(b"\0")
         expect_equal(rest[:16], b"", f"bytes behind the last property {where}")
+        _check_configured(viommu, endpoint)
     if not most:
         raise NotApplicableError("no endpoint has a property")
     return f"{most} properties at most"
+
+
+# A walk that ends too early, or never begins, would find nothing wrong.
+def _check_configured(viommu: Viommu, endpoint: int) -> None:
+    if viommu.device.regions is None:
+        return
+    wanted = {(r.subtype, r.start, r.end) for r in viommu.device.regions[endpoint]}
+    seen = {(r.subtype, r.start, r.end) for r in viommu.resv_mem(endpoint)}
+    expect_equal(
+        _show_regions(seen), _show_regions(wanted), f"regions of {endpoint:#x}"
+    )
+
+
+def _show_regions(regions: Iterable[tuple[int, int, int]]) -> str:
+    names = {RESV_MEM_MSI: "MSI", RESV_MEM_RESERVED: "RESERVED"}
+    shown = (
+        f"{names.get(subtype, subtype)} {start:#x}-{end:#x}"
+        for subtype, start, end in sorted(regions)
+    )
+    return ", ".join(shown) or "none"
 
 
 @PROBE.row("P7", Strength.SHOULD, "too little room: INVAL, and no property")
