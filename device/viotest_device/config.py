@@ -11,6 +11,8 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from viotest_device.inject import InjectRule, RuleError, parse_rule
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -89,6 +91,7 @@ class DeviceConfig:
     log_path: str | None = None
     log_capacity: int = 0
     mutants: tuple[str, ...] = ()
+    inject: tuple[InjectRule, ...] = ()
 
 
 class _Table:
@@ -127,6 +130,11 @@ class _Table:
             if not isinstance(row, dict):
                 raise ConfigError(f"{self.at(key)}[{i}]", "is no table")
         return [_Table(f"{self.at(key)}[{i}]", row) for i, row in enumerate(rows)]
+
+    def rest(self) -> Mapping[str, object]:
+        """Everything that has not been taken yet."""
+        values, self._values = self._values, {}
+        return values
 
     def done(self) -> None:
         for key in self._values:
@@ -167,6 +175,13 @@ def _iommu(table: _Table) -> IommuConfig:
     )
     table.done()
     return config
+
+
+def _inject(table: _Table) -> InjectRule:
+    try:
+        return parse_rule(table.rest())
+    except RuleError as error:
+        raise ConfigError(table.at(error.key), error.what) from error
 
 
 def _endpoint(table: _Table, nr_iommus: int) -> EndpointConfig:
@@ -215,6 +230,7 @@ def parse_config(text: str) -> DeviceConfig:
         log_path=log.take("path", str, "") or None,
         log_capacity=log.integer("records", 1 << 28),
         mutants=tuple(mutants),
+        inject=tuple(_inject(row) for row in root.tables("inject")),
     )
     for table in (log, monitor, root):
         table.done()

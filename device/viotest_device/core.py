@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from viotest_device._core import ffi, lib
+from viotest_device.inject import ACTIONS, REQUESTS, InjectRule
 
 if TYPE_CHECKING:
     from viotest_device.config import DeviceConfig, EndpointConfig, IommuConfig
@@ -115,6 +116,8 @@ class Core:
             self._add_functions(config)
             for name in config.mutants:
                 self.set_mutant(name, True)
+            for rule in config.inject:
+                self.inject_add(rule)
         except BaseException:
             self.close()
             raise
@@ -190,6 +193,45 @@ class Core:
         result = lib.viommu_ctx_set_mutant(self._open(), _c_string(name), on)
         check_error(f"mutant {name!r}", result)
 
+    def inject_add(self, rule: InjectRule) -> int:
+        """Let something go wrong.
+
+        :return: The rule's id, for :meth:`inject_remove`.
+        :raise CoreError: EINVAL for a rule without meaning, ENOSPC for too many.
+        """
+        ident = ffi.new("uint32_t *")
+        setup = ffi.new("struct viommu_inject_rule *", _rule_fields(rule))
+        result = lib.viommu_ctx_inject_add(self._open(), setup, ident)
+        check_error(f"rule {rule.action!r}", result)
+        return int(ident[0])
+
+    def inject_remove(self, ident: int) -> None:
+        """Take a rule back; what it held up goes on.
+
+        :raise CoreError: ENOENT when there is no such rule.
+        """
+        result = lib.viommu_ctx_inject_remove(self._open(), ident)
+        check_error(f"rule {ident}", result)
+
+    def inject_list(self) -> list[dict[str, object]]:
+        """Return the rules there are, and how often each has matched and hit."""
+        return [
+            {
+                "id": row.id,
+                "mutant": None if row.mutant == ffi.NULL else _text(row.mutant),
+                "action": ACTIONS[row.rule.action],
+                "request": REQUESTS[row.rule.request],
+                "endpoint": None if row.rule.endpoint < 0 else row.rule.endpoint,
+                "domain": None if row.rule.domain < 0 else row.rule.domain,
+                "after": row.rule.after,
+                "count": row.rule.count,
+                "parameter": row.rule.parameter,
+                "matches": row.nr_matches,
+                "hits": row.nr_hits,
+            }
+            for row in _query(lib.viommu_ctx_inject_list, self._open(), "inject")
+        ]
+
     def event_fd(self, kinds: frozenset[str]) -> int:
         """Return the eventfd that is written when one of ``kinds`` is logged."""
         mask = sum(1 << _KIND_NUMBERS[kind] for kind in kinds)
@@ -251,6 +293,18 @@ def _query(call: Any, ctx: Any, kind: str) -> list[Any]:
         if total <= size:
             return [buf[i] for i in range(total)]
         size = 2 * total
+
+
+def _rule_fields(rule: InjectRule) -> dict[str, int]:
+    return {
+        "action": ACTIONS.index(rule.action),
+        "request": REQUESTS.index(rule.request),
+        "endpoint": -1 if rule.endpoint is None else rule.endpoint,
+        "domain": -1 if rule.domain is None else rule.domain,
+        "after": rule.after,
+        "count": rule.count,
+        "parameter": rule.parameter,
+    }
 
 
 def _record(raw: Any) -> Record:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from viotest_device import core as core_module
 from viotest_device.core import Core, CoreError
+from viotest_device.inject import RuleError, parse_rule
 from viotest_device.qmp_stream import JsonStream, StreamError
 
 if TYPE_CHECKING:
@@ -85,6 +86,9 @@ class Monitor:
             "query-stats": lambda _: core.counters(),
             "query-mutants": self.handle_query_mutants,
             "set-mutant": self.handle_set_mutant,
+            "inject-add": self.handle_inject_add,
+            "inject-list": lambda _: core.inject_list(),
+            "inject-remove": self.handle_inject_remove,
             "query-trace": lambda _: {"kinds": sorted(self._traced)},
             "set-trace": self.handle_set_trace,
             "quit": self.handle_quit,
@@ -145,6 +149,27 @@ class Monitor:
         except CoreError as error:
             known = ", ".join(core_module.mutants())
             raise CommandError(f"no mutant {name!r}; known: {known}") from error
+        return {}
+
+    def handle_inject_add(self, arguments: Arguments) -> object:
+        """Let something go wrong: the keys of a rule. Returns its ``id``."""
+        # QMP's own spelling of a key is taken, too.
+        keys = {name.replace("-", "_"): value for name, value in arguments.items()}
+        try:
+            return {"id": self._core.inject_add(parse_rule(keys))}
+        except (RuleError, CoreError) as error:
+            raise CommandError(str(error)) from error
+
+    def handle_inject_remove(self, arguments: Arguments) -> object:
+        """Take a rule back: ``id``."""
+        ident = _argument(arguments, "id", int)
+        assert isinstance(ident, int)
+        if not 0 < ident < 1 << 32:
+            raise CommandError(f"no rule {ident}")
+        try:
+            self._core.inject_remove(ident)
+        except CoreError as error:
+            raise CommandError(str(error)) from error
         return {}
 
     def handle_set_trace(self, arguments: Arguments) -> object:

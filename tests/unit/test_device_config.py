@@ -11,6 +11,7 @@ from viotest.machine.argv import device_config
 from viotest.scenario.model import Iommu, Scenario
 from viotest.scenario.topology import build_topology
 from viotest_device.config import ConfigError, ResvMem, parse_config, read_config
+from viotest_device.inject import InjectRule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +63,52 @@ def test_config_names_the_wrong_key(old: str, new: str, where: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(_GOOD.replace(old, new))
     assert caught.value.where == where
+
+
+def test_config_with_rules_of_fault_injection() -> None:
+    tables = """
+[[inject]]
+action = "delay"
+request = "unmap"
+domain = 3
+after = 2
+count = 1
+delay_us = 500
+[[inject]]
+action = "status"
+status = "nomem"
+[[inject]]
+action = "off-by-page"
+endpoint = 0x80
+"""
+    assert parse_config(_GOOD + tables).inject == (
+        InjectRule("delay", "unmap", None, 3, 2, 1, 500),
+        InjectRule("status", parameter=8),
+        InjectRule("off-by-page", endpoint=0x80),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "key"),
+    [
+        ('request = "map"', "action"),
+        ('action = "explode"', "action"),
+        ('action = "drop"\nrequest = "remap"', "request"),
+        ('action = "off-by-page"\nrequest = "map"', "request"),
+        ('action = "drop"\nendpoint = -1', "endpoint"),
+        ('action = "drop"\ncount = true', "count"),
+        ('action = "drop"\nstatus = 3', "status"),
+        ('action = "status"', "status"),
+        ('action = "status"\nstatus = 256', "status"),
+        ('action = "status"\nstatus = "fine"', "status"),
+        ('action = "delay"\ndelay_us = 0', "delay_us"),
+        ('action = "drop"\ntwice = 1', "twice"),
+    ],
+)
+def test_config_names_the_wrong_key_of_a_rule(rule: str, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"{_GOOD}[[inject]]\n{rule}\n")
+    assert caught.value.where == f"inject[0].{key}"
 
 
 def test_config_that_serves_nothing_is_refused() -> None:

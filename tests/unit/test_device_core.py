@@ -14,6 +14,7 @@ from viotest.report import device_log
 from viotest_device import core
 from viotest_device.config import DeviceConfig, EndpointConfig, IommuConfig, ResvMem
 from viotest_device.core import Core, CoreError
+from viotest_device.inject import ACTIONS, REQUESTS, InjectRule
 
 _HEADER = Path(__file__).parents[2] / "device/core/include/viommu.h"
 _STRUCTS = re.findall(r"^struct (\w+) \{", _HEADER.read_text(), re.MULTILINE)
@@ -112,6 +113,41 @@ def test_log_of_a_core_is_read_from_the_file(tmp_path: Path) -> None:
     log = device_log.DeviceLog(tmp_path / "device.bin")
     assert log.counters() == device.counters()
     assert log.head() == 0
+    device.close()
+
+
+def test_names_of_fault_injection_agree_with_the_core() -> None:
+    elements = ffi.typeof("enum viommu_inject_action").elements
+    names = [
+        elements[i].removeprefix("VIOMMU_INJECT_").lower().replace("_", "-")
+        for i in range(len(ACTIONS))
+    ]
+    assert tuple(names) == ACTIONS
+    assert len(ACTIONS) == lib.VIOMMU_INJECT_NR_ACTIONS
+    assert REQUESTS[1:] == tuple(core.LOG_KINDS[i] for i in range(1, len(REQUESTS)))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_core_takes_a_rule_of_every_action(tmp_path: Path, action: str) -> None:
+    rule = InjectRule(action, endpoint=0x80, after=3, parameter=int(action == "delay"))
+    device = Core(_config(tmp_path, inject=(rule,)))
+    (row,) = device.inject_list()
+    assert row["action"] == action
+    assert (row["endpoint"], row["domain"], row["after"]) == (0x80, None, 3)
+    assert (row["mutant"], row["hits"]) == (None, 0)
+    assert isinstance(row["id"], int)
+    device.inject_remove(row["id"])
+    assert device.inject_list() == []
+    with pytest.raises(CoreError) as caught:
+        device.inject_remove(row["id"])
+    assert caught.value.errno == errno.ENOENT
+    device.close()
+
+
+def test_mutants_of_the_configuration_are_rules(tmp_path: Path) -> None:
+    device = Core(_config(tmp_path, mutants=tuple(core.mutants())))
+    rows = device.inject_list()
+    assert [row["mutant"] for row in rows] == list(core.mutants())
     device.close()
 
 

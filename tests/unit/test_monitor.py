@@ -80,9 +80,31 @@ def test_monitor_lists_the_devices_own_mutants(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_monitor_adds_lists_and_removes_rules(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _monitor(tmp_path), _client(tmp_path) as client:
+            rule = {"action": "delay", "request": "map", "delay-us": 7, "count": 2}
+            added = await client.execute("inject-add", rule)
+            assert isinstance(added, dict)
+            (row,) = await _rows(client, "inject-list")
+            assert row["id"] == added["id"]
+            assert (row["action"], row["request"]) == ("delay", "map")
+            assert (row["parameter"], row["count"], row["domain"]) == (7, 2, None)
+            assert await client.execute("inject-remove", added) == {}
+            assert await _rows(client, "inject-list") == []
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "text"),
     [
+        ("inject-add", {}, "action: is missing"),
+        ("inject-add", {"action": "explode"}, "off-by-page"),
+        ("inject-add", {"action": "drop", "delay-us": 1}, "delay_us: is not for"),
+        ("inject-remove", {"id": 1}, "No such file"),
+        ("inject-remove", {"id": -1}, "no rule -1"),
+        ("inject-remove", {}, "id"),
         ("no-such-command", {}, "has not been found"),
         ("set-mutant", {"name": "no-such", "enable": True}, "ignore-unmap"),
         ("set-mutant", {"name": "ignore-unmap"}, "enable"),

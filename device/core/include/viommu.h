@@ -189,10 +189,55 @@ struct viommu_domain_info {
 	uint64_t mapped_bytes;
 };
 
-/* A deliberate defect that a good test suite must notice. */
+/* What goes wrong, by a rule. */
+enum viommu_inject_action {
+	/* With a request that is well-formed: */
+	VIOMMU_INJECT_STATUS = 0, /* answered with status `parameter`, not executed */
+	VIOMMU_INJECT_DELAY = 1, /* taken `parameter` microseconds late, and all behind it */
+	VIOMMU_INJECT_DROP = 2, /* neither executed nor answered */
+	VIOMMU_INJECT_ANSWER_TWICE = 3,
+	VIOMMU_INJECT_SHORT_USED_LEN = 4, /* by one byte */
+	VIOMMU_INJECT_IGNORE = 5, /* checked and answered OK, without effect */
+	VIOMMU_INJECT_STALL = 6, /* not taken, nor any behind it, while the rule stands */
+	VIOMMU_INJECT_DIE = 7, /* the process kills itself */
+	/* With an endpoint's access to a domain: */
+	VIOMMU_INJECT_IGNORE_PERMISSIONS = 8,
+	VIOMMU_INJECT_OFF_BY_PAGE = 9, /* translated to the page behind the right one */
+	VIOMMU_INJECT_LEAK_DOMAIN = 10, /* what its domain lacks is found in another one */
+	/* With what the device tells by itself: */
+	VIOMMU_INJECT_LOSE_FAULT = 11,
+	VIOMMU_INJECT_DROP_INTERRUPT = 12,
+	VIOMMU_INJECT_NR_ACTIONS = 13,
+};
+
+struct viommu_inject_rule {
+	uint32_t action; /* enum viommu_inject_action */
+	uint32_t request; /* VIOMMU_LOG_ATTACH .. _PROBE; 0: any */
+	/*
+	 * Ids, or -1 for any. A MAP or UNMAP is of every endpoint attached to its
+	 * domain; the virtio-iommu's own interrupts are of no endpoint, and no
+	 * interrupt is of a domain.
+	 */
+	int64_t endpoint;
+	int64_t domain;
+	uint64_t after; /* so many matches pass first */
+	uint64_t count; /* then so many are hit; 0: all */
+	uint32_t parameter; /* 0 for an action that has none */
+};
+
+struct viommu_inject_info {
+	uint32_t id;
+	const char *mutant; /* NULL if it was not added by a mutant's name */
+	struct viommu_inject_rule rule;
+	uint64_t nr_matches;
+	uint64_t nr_hits;
+};
+
+/* A rule with a name: a defect that a good test suite must notice. */
 struct viommu_mutant_info {
 	const char *name;
 	const char *notice; /* what a good suite must notice, one line */
+	struct viommu_inject_rule rule;
 };
 
 int viommu_ctx_create(const struct viommu_config *config, viommu_ctx_t **ret);
@@ -222,9 +267,19 @@ void viommu_ctx_set_event_mask(viommu_ctx_t *ctx, uint64_t mask);
 size_t viommu_ctx_query_endpoints(viommu_ctx_t *ctx, struct viommu_endpoint_info *buf, size_t max);
 size_t viommu_ctx_query_domains(viommu_ctx_t *ctx, struct viommu_domain_info *buf, size_t max);
 
+/*
+ * Adds a rule; *ret is its id. Of several that fit, the oldest decides. -EINVAL for
+ * a rule that cannot mean anything, -ENOSPC for more than 64.
+ */
+int viommu_ctx_inject_add(viommu_ctx_t *ctx, const struct viommu_inject_rule *rule, uint32_t *ret);
+/* What it held back goes on. -ENOENT if there is no such rule. */
+int viommu_ctx_inject_remove(viommu_ctx_t *ctx, uint32_t id);
+/* Fills at most max entries; returns how many there are in all. */
+size_t viommu_ctx_inject_list(viommu_ctx_t *ctx, struct viommu_inject_info *buf, size_t max);
+
 /* The list of mutants, ended by a NULL name. */
 const struct viommu_mutant_info *viommu_mutants(void);
-/* -ENOENT if there is no such mutant. */
+/* Adds or removes the mutant's rule. -ENOENT if there is no such mutant. */
 int viommu_ctx_set_mutant(viommu_ctx_t *ctx, const char *name, bool on);
 
 /* Ends this process when the process parent_pid, its parent, dies; -ESRCH if that has happened already. */

@@ -26,6 +26,7 @@ static void init_locks(struct viommu_ctx *ctx)
 	pthread_rwlock_init(&ctx->dma_lock, &attr);
 	pthread_rwlockattr_destroy(&attr);
 	pthread_mutex_init(&ctx->lock, NULL);
+	inject_init(&ctx->inject);
 }
 
 int viommu_ctx_create(const struct viommu_config *config, viommu_ctx_t **ret)
@@ -79,6 +80,7 @@ void viommu_ctx_destroy(viommu_ctx_t *ctx)
 		reactor_destroy(ctx->reactor);
 	if (ctx->log)
 		log_destroy(ctx->log);
+	inject_deinit(&ctx->inject);
 	pthread_mutex_destroy(&ctx->lock);
 	pthread_rwlock_destroy(&ctx->dma_lock);
 	free(ctx);
@@ -176,9 +178,11 @@ int viommu_ctx_start(viommu_ctx_t *ctx)
 	return r;
 }
 
-void ctx_irq_raise(struct viommu_ctx *ctx, struct vfu *vfu, int vector)
+void ctx_irq_raise(struct viommu_ctx *ctx, struct vfu *vfu, int64_t endpoint, int vector)
 {
-	if (mutant_on(&ctx->mutants, MUTANT_DROP_INTERRUPT))
+	const struct inject_target target = { .endpoint = endpoint, .domain = -1 };
+
+	if (inject_hit(&ctx->inject, VIOMMU_INJECT_DROP_INTERRUPT, &target, NULL))
 		return;
 	/*
 	 * Without a client, bus mastering or an eventfd there is nobody to interrupt:
@@ -187,9 +191,43 @@ void ctx_irq_raise(struct viommu_ctx *ctx, struct vfu *vfu, int vector)
 	(void)vfu_irq_raise(vfu, vector);
 }
 
+/* A rule is gone: what it may have held back is looked at again. */
+static void resume_queues(struct viommu_ctx *ctx)
+{
+	pthread_mutex_lock(&ctx->lock);
+	for (uint32_t i = 0; i < ctx->nr_functions; i++) {
+		if (ctx->functions[i].iommu)
+			iommu_resume(ctx->functions[i].iommu);
+	}
+	pthread_mutex_unlock(&ctx->lock);
+}
+
+int viommu_ctx_inject_add(viommu_ctx_t *ctx, const struct viommu_inject_rule *rule, uint32_t *ret)
+{
+	return inject_add(&ctx->inject, rule, NULL, ret);
+}
+
+int viommu_ctx_inject_remove(viommu_ctx_t *ctx, uint32_t id)
+{
+	int r = inject_remove(&ctx->inject, id);
+
+	if (r == 0)
+		resume_queues(ctx);
+	return r;
+}
+
+size_t viommu_ctx_inject_list(viommu_ctx_t *ctx, struct viommu_inject_info *buf, size_t max)
+{
+	return inject_list(&ctx->inject, buf, max);
+}
+
 int viommu_ctx_set_mutant(viommu_ctx_t *ctx, const char *name, bool on)
 {
-	return mutant_set(&ctx->mutants, name, on);
+	int r = mutant_set(&ctx->inject, name, on);
+
+	if (r == 0 && !on)
+		resume_queues(ctx);
+	return r;
 }
 
 const struct viommu_log_header *viommu_ctx_log(viommu_ctx_t *ctx)

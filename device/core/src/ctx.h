@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "mutant.h"
+#include "inject.h"
 #include "viommu.h"
 
 struct engine;
@@ -38,14 +38,14 @@ struct viommu_ctx {
 	struct reactor *reactor;
 	struct engine_pool *pool;
 	pthread_rwlock_t dma_lock;
-	struct mutants mutants;
+	struct inject inject;
 	pthread_mutex_t lock; /* of what follows */
 	struct ctx_function *functions;
 	uint32_t nr_functions;
 	bool started;
 };
 
-/* Raises an interrupt for a function; VFU_INTX as the vector for INTx. */
-void ctx_irq_raise(struct viommu_ctx *ctx, struct vfu *vfu, int vector);
+/* Raises an interrupt for a function; VFU_INTX as the vector for INTx, -1 for no endpoint. */
+void ctx_irq_raise(struct viommu_ctx *ctx, struct vfu *vfu, int64_t endpoint, int vector);
 
 #endif /* CTX_H */

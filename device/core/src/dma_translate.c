@@ -109,25 +109,52 @@ static bool translate_reserved(const struct endpoint *endpoint, struct dma_targe
 	return false;
 }
 
+static bool defect(const struct endpoint *endpoint, enum viommu_inject_action action)
+{
+	const struct inject_target target = {
+		.endpoint = endpoint->id,
+		.domain = endpoint->domain->id,
+	};
+
+	return inject_hit(&endpoint->ctx->inject, action, &target, NULL);
+}
+
+/* What no endpoint may ever see: a mapping of some other domain. */
+static const struct mapping *leaked_mapping(const struct endpoint *endpoint, uint64_t addr)
+{
+	const struct mapping *mapping = NULL;
+
+	/* Before the search, which a fault must not pay for otherwise. */
+	if (!inject_wants(&endpoint->ctx->inject, VIOMMU_INJECT_LEAK_DOMAIN))
+		return NULL;
+	for (const struct endpoint *ep = endpoint->iommu->endpoints; ep && !mapping;
+	     ep = ep->next) {
+		if (ep->domain)
+			mapping = mapping_find(&ep->domain->mappings, addr);
+	}
+	return mapping && defect(endpoint, VIOMMU_INJECT_LEAK_DOMAIN) ? mapping : NULL;
+}
+
 static void translate_mapped(const struct endpoint *endpoint, struct dma_target *target,
 			     bool is_write)
 {
 	const struct mapping *mapping = mapping_find(&endpoint->domain->mappings, target->addr);
-	const struct mutants *mutants = &endpoint->ctx->mutants;
 
+	if (!mapping)
+		mapping = leaked_mapping(endpoint, target->addr);
 	if (!mapping) {
 		target->fault = DMA_FAULT_MAPPING;
 		return;
 	}
 	/* Strict: a write-only mapping is not readable, though the specification would allow it. */
 	if (!(mapping->flags & (is_write ? MAPPING_WRITE : MAPPING_READ)) &&
-	    !mutant_on(mutants, MUTANT_IGNORE_PERMISSIONS)) {
+	    !defect(endpoint, VIOMMU_INJECT_IGNORE_PERMISSIONS)) {
 		target->fault = DMA_FAULT_PERMISSION;
 		return;
 	}
 	target->len = cut_len(target->len, target->addr, mapping->end);
 	target->addr = mapping->phys + (target->addr - mapping->start);
-	if (mutant_on(mutants, MUTANT_TRANSLATE_OFF_BY_PAGE))
+	if (defect(endpoint, VIOMMU_INJECT_OFF_BY_PAGE))
 		target->addr += OFF_BY_PAGE;
 }
 

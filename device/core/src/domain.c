@@ -109,6 +109,28 @@ static bool has_room(const struct iommu *iommu, const struct endpoint *endpoint)
 	return nr_domains < iommu->max_domains;
 }
 
+bool domain_concerns(const void *opaque, uint32_t id, uint32_t endpoint_id)
+{
+	const struct iommu *iommu = opaque;
+	const struct endpoint *endpoint = iommu_find_endpoint(iommu, endpoint_id);
+
+	return endpoint && endpoint->domain && endpoint->domain->id == id;
+}
+
+/* A request that is right, and answered so: whether to leave it at that. */
+static bool is_ignored(const struct iommu *iommu, uint32_t request, int64_t endpoint, uint32_t id)
+{
+	const struct inject_target target = {
+		.request = request,
+		.endpoint = endpoint,
+		.domain = id,
+		.concerns = domain_concerns,
+		.opaque = iommu,
+	};
+
+	return inject_hit(&iommu->ctx->inject, VIOMMU_INJECT_IGNORE, &target, NULL);
+}
+
 int domain_attach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id, bool bypass)
 {
 	struct domain *domain = domain_find(&iommu->domains, id), *old, *created = NULL;
@@ -120,9 +142,11 @@ int domain_attach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id, b
 	/* The policy for endpoints with different properties in one domain. */
 	if (domain && resv_conflict(domain, endpoint))
 		return -EOPNOTSUPP;
+	if (!domain && !has_room(iommu, endpoint))
+		return -ENOMEM;
+	if (is_ignored(iommu, VIOMMU_LOG_ATTACH, endpoint->id, id))
+		return 0;
 	if (!domain) {
-		if (!has_room(iommu, endpoint))
-			return -ENOMEM;
 		created = domain_create(id, bypass);
 		if (!created)
 			return -ENOMEM;
@@ -148,7 +172,7 @@ int domain_detach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id)
 
 	if (!endpoint->domain || endpoint->domain->id != id)
 		return -EINVAL;
-	if (mutant_on(&iommu->ctx->mutants, MUTANT_IGNORE_DETACH))
+	if (is_ignored(iommu, VIOMMU_LOG_DETACH, endpoint->id, id))
 		return 0;
 	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
 	old = unlink_endpoint(iommu, endpoint);
@@ -226,7 +250,7 @@ int domain_map(struct iommu *iommu, const struct domain_map *map)
 		return -EINVAL;
 	if (atomic_load(&domain->mappings.nr_mappings) >= iommu->max_mappings)
 		return -ENOMEM;
-	if (mutant_on(&iommu->ctx->mutants, MUTANT_ACCEPT_MAP_IGNORE))
+	if (is_ignored(iommu, VIOMMU_LOG_MAP, -1, map->domain))
 		return 0;
 	mapping = mapping_alloc(&domain->mappings);
 	if (!mapping)
@@ -259,7 +283,7 @@ int domain_unmap(struct iommu *iommu, uint32_t id, uint64_t start, uint64_t end)
 	edge = mapping_find(&domain->mappings, end);
 	if (edge && (edge->start < start || edge->end > end))
 		return -ERANGE;
-	if (mutant_on(&iommu->ctx->mutants, MUTANT_IGNORE_UNMAP))
+	if (is_ignored(iommu, VIOMMU_LOG_UNMAP, -1, id))
 		return 0;
 
 	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);

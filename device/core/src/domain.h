@@ -48,6 +48,9 @@ int domain_attach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id, b
 int domain_detach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id);
 void domain_detach_all(struct iommu *iommu);
 
+/* Whether an endpoint, by its id, is in a domain: for struct inject_target. */
+bool domain_concerns(const void *opaque, uint32_t id, uint32_t endpoint_id);
+
 struct domain_map {
 	uint32_t domain;
 	uint32_t flags;

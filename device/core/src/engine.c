@@ -116,7 +116,7 @@ void engine_interrupt(struct engine *engine, int vector)
 		return;
 	if (vector == VFU_INTX)
 		engine->intx = true;
-	ctx_irq_raise(engine->ctx, engine->vfu, vector);
+	ctx_irq_raise(engine->ctx, engine->vfu, engine->endpoint.id, vector);
 }
 
 void engine_finish(struct engine_slot *slot, const struct engine_result *result)

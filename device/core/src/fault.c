@@ -175,6 +175,16 @@ static uint32_t domain_of(struct endpoint *endpoint)
 	return id;
 }
 
+static bool is_lost(struct viommu_ctx *ctx, const struct fault_event *event)
+{
+	const struct inject_target target = {
+		.endpoint = event->endpoint,
+		.domain = event->domain == UINT32_MAX ? -1 : (int64_t)event->domain,
+	};
+
+	return inject_hit(&ctx->inject, VIOMMU_INJECT_LOSE_FAULT, &target, NULL);
+}
+
 void fault_report(struct endpoint *endpoint, const struct dma_fault *fault)
 {
 	static const enum viommu_counter counters[] = {
@@ -198,8 +208,7 @@ void fault_report(struct endpoint *endpoint, const struct dma_fault *fault)
 	log_count(ctx->log, counters[event.reason], 1);
 	log_event(ctx->log, VIOMMU_LOG_FAULT, &event);
 	/* What the bus refuses after a good translation is no fault of the IOMMU's. */
-	if (!iommu || fault->reason == DMA_FAULT_BUS ||
-	    mutant_on(&ctx->mutants, MUTANT_LOSE_FAULT_EVENT))
+	if (!iommu || fault->reason == DMA_FAULT_BUS || is_lost(ctx, &event))
 		return;
 	if (put(&iommu->faults, &event))
 		reactor_work_post(iommu->faults.work);

@@ -90,6 +90,7 @@ static void reset(void *opaque, enum viommu_reset_kind kind)
 	struct iommu *iommu = opaque;
 	bool bypass = iommu->bypass;
 
+	hold_clear(&iommu->hold);
 	fault_queue_clear(&iommu->faults);
 	domain_detach_all(iommu);
 	if (kind == VIOMMU_RESET_DEVICE || kind == VIOMMU_RESET_LOST)
@@ -147,13 +148,20 @@ static int init(struct iommu *iommu, const struct viommu_iommu_config *config)
 	r = fault_queue_init(&iommu->faults, iommu);
 	if (r < 0)
 		return r;
+	r = hold_init(&iommu->hold, iommu);
+	if (r < 0)
+		goto err_faults;
 	r = virtio_pci_init(&iommu->vdev, iommu->ctx, &vdev_config);
-	if (r < 0) {
-		fault_queue_deinit(&iommu->faults);
-		return r;
-	}
+	if (r < 0)
+		goto err_hold;
 	set_bypass(iommu, iommu->initial_bypass);
 	return 0;
+
+err_hold:
+	hold_deinit(&iommu->hold);
+err_faults:
+	fault_queue_deinit(&iommu->faults);
+	return r;
 }
 
 int iommu_create(struct viommu_ctx *ctx, uint32_t source, const struct viommu_iommu_config *config,
@@ -183,6 +191,7 @@ void iommu_destroy(struct iommu *iommu)
 		return;
 	virtio_pci_deinit(&iommu->vdev);
 	domain_detach_all(iommu);
+	hold_deinit(&iommu->hold);
 	fault_queue_deinit(&iommu->faults);
 	free(iommu);
 }
@@ -196,6 +205,11 @@ int iommu_add_endpoint(struct iommu *iommu, struct endpoint *endpoint)
 	endpoint->next = iommu->endpoints;
 	iommu->endpoints = endpoint;
 	return 0;
+}
+
+void iommu_resume(struct iommu *iommu)
+{
+	hold_resume(&iommu->hold);
 }
 
 struct endpoint *iommu_find_endpoint(const struct iommu *iommu, uint32_t id)

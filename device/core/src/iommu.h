@@ -17,6 +17,7 @@
 
 #include "domain.h"
 #include "fault.h"
+#include "hold.h"
 #include "viommu.h"
 #include "virtio_pci.h"
 
@@ -46,6 +47,7 @@ struct iommu {
 	struct endpoint *endpoints; /* complete before the reactor starts */
 	struct domain_table domains;
 	struct fault_queue faults;
+	struct hold hold;
 };
 
 int iommu_create(struct viommu_ctx *ctx, uint32_t source, const struct viommu_iommu_config *config,
@@ -54,6 +56,8 @@ void iommu_destroy(struct iommu *iommu);
 
 /* -EEXIST for an id that is taken, -EMSGSIZE if its reserved regions do not fit the probe size. */
 int iommu_add_endpoint(struct iommu *iommu, struct endpoint *endpoint);
+/* Looks again at requests that were held back. Any thread. */
+void iommu_resume(struct iommu *iommu);
 struct endpoint *iommu_find_endpoint(const struct iommu *iommu, uint32_t id);
 
 #endif /* IOMMU_H */

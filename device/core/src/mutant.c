@@ -1,45 +1,106 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "mutant.h"
-
+/* Mutants: rules of fault injection that have a name. */
 #include <errno.h>
 #include <string.h>
 
+#include <linux/virtio_iommu.h>
+
+#include "inject.h"
 #include "viommu.h"
 
-static const struct viommu_mutant_info mutant_table[MUTANT_NR + 1] = {
-	[MUTANT_IGNORE_UNMAP] = {
+#define RULE(action_name, ...) \
+	{ .action = VIOMMU_INJECT_##action_name, .endpoint = -1, .domain = -1, __VA_ARGS__ }
+#define ON(request_name) .request = VIOMMU_LOG_##request_name
+/* A guest gets through its boot, and has done something, before these strike. */
+#define LATE .after = 16
+
+static const struct viommu_mutant_info mutant_table[] = {
+	{
 		"ignore-unmap",
 		"DMA to an address still succeeds after the guest has unmapped it",
+		RULE(IGNORE, ON(UNMAP)),
 	},
-	[MUTANT_IGNORE_PERMISSIONS] = {
+	{
 		"ignore-permissions",
 		"a device write through a read-only mapping changes memory",
+		RULE(IGNORE_PERMISSIONS),
 	},
-	[MUTANT_TRANSLATE_OFF_BY_PAGE] = {
+	{
 		"translate-off-by-page",
 		"DMA moves the bytes of the page after the mapped one",
+		RULE(OFF_BY_PAGE),
 	},
-	[MUTANT_LOSE_FAULT_EVENT] = {
+	{
 		"lose-fault-event",
 		"a refused access puts no record on the event queue",
+		RULE(LOSE_FAULT),
 	},
-	[MUTANT_DROP_INTERRUPT] = {
+	{
 		"drop-interrupt",
 		"a transaction ends, and the interrupt asked for never comes",
+		RULE(DROP_INTERRUPT),
 	},
-	[MUTANT_ACCEPT_MAP_IGNORE] = {
+	{
 		"accept-map-ignore",
 		"MAP answers OK, and DMA to the mapped address is refused",
+		RULE(IGNORE, ON(MAP)),
 	},
-	[MUTANT_IGNORE_DETACH] = {
+	{
 		"ignore-detach",
 		"DETACH answers OK, and the endpoint still reaches the domain's mappings",
+		RULE(IGNORE, ON(DETACH)),
 	},
-	[MUTANT_SHORT_USED_LEN] = {
+	{
+		"ignore-attach",
+		"ATTACH answers OK, and the endpoint stays where it was",
+		RULE(IGNORE, ON(ATTACH)),
+	},
+	{
+		"empty-probe",
+		"PROBE answers OK without the endpoint's reserved regions",
+		RULE(IGNORE, ON(PROBE)),
+	},
+	{
 		"short-used-len",
 		"the used length of a request is one byte short of what was written",
+		RULE(SHORT_USED_LEN),
 	},
-	[MUTANT_NR] = { NULL, NULL },
+	{
+		"answer-twice",
+		"one request comes back twice on the used ring",
+		RULE(ANSWER_TWICE, ON(UNMAP)),
+	},
+	{
+		"fail-map",
+		"MAP answers DEVERR to a request with nothing wrong in it",
+		RULE(STATUS, ON(MAP), .parameter = VIRTIO_IOMMU_S_DEVERR, LATE),
+	},
+	{
+		"slow-unmap",
+		"an UNMAP takes 50 ms, for which its guest spins",
+		RULE(DELAY, ON(UNMAP), .parameter = 50000),
+	},
+	{
+		"drop-request",
+		"a MAP never comes back on the used ring, though later requests do",
+		RULE(DROP, ON(MAP), .count = 1, LATE),
+	},
+	{
+		"leak-between-domains",
+		"an endpoint reaches a mapping of a domain that it is not attached to",
+		RULE(LEAK_DOMAIN),
+	},
+	{
+		"stall-queue",
+		"no request is answered any more, while the device's registers still work",
+		RULE(STALL, LATE),
+	},
+	{
+		"die",
+		"the device process is gone in the middle of a request",
+		RULE(DIE, LATE),
+	},
+	{ .name = NULL },
 };
 
 const struct viommu_mutant_info *viommu_mutants(void)
@@ -47,16 +108,19 @@ const struct viommu_mutant_info *viommu_mutants(void)
 	return mutant_table;
 }
 
-int mutant_set(struct mutants *mutants, const char *name, bool on)
+int mutant_set(struct inject *inject, const char *name, bool on)
 {
-	for (unsigned i = 0; i < MUTANT_NR; i++) {
-		if (strcmp(mutant_table[i].name, name))
-			continue;
-		if (on)
-			atomic_fetch_or(&mutants->mask, 1u << i);
-		else
-			atomic_fetch_and(&mutants->mask, ~(1u << i));
-		return 0;
-	}
-	return -ENOENT;
+	const struct viommu_mutant_info *mutant = mutant_table;
+	uint32_t id;
+
+	while (mutant->name && strcmp(mutant->name, name))
+		mutant++;
+	if (!mutant->name)
+		return -ENOENT;
+	id = inject_find_mutant(inject, mutant->name);
+	if (on)
+		return id ? 0 : inject_add(inject, &mutant->rule, mutant->name, &id);
+	if (id)
+		inject_remove(inject, id);
+	return 0;
 }

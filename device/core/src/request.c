@@ -3,6 +3,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 #include <linux/virtio_iommu.h>
@@ -21,6 +22,9 @@
 
 _Static_assert(offsetof(struct virtio_iommu_req_probe, properties) == MAX_READABLE,
 	       "nothing readable may be longer");
+_Static_assert(offsetof(struct virtio_iommu_req_attach, domain) ==
+		       offsetof(struct virtio_iommu_req_map, domain),
+	       "identify() reads the one for the other");
 
 /* A request, copied once from guest memory and taken apart. */
 struct request {
@@ -36,6 +40,7 @@ struct request {
 		uint8_t bytes[MAX_READABLE];
 	};
 	struct viommu_log_record record;
+	struct inject_target target;
 };
 
 static bool type_known(const struct iommu *iommu, uint8_t type)
@@ -83,8 +88,6 @@ static int handle_attach(struct iommu *iommu, struct request *request)
 	struct endpoint *endpoint;
 	uint32_t known = 0;
 
-	record->domain = le32toh(attach->domain);
-	record->endpoint = le32toh(attach->endpoint);
 	record->flags = le32toh(attach->flags);
 	if (virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_BYPASS_CONFIG))
 		known = VIRTIO_IOMMU_ATTACH_F_BYPASS;
@@ -102,11 +105,9 @@ static int handle_attach(struct iommu *iommu, struct request *request)
 
 static int handle_detach(struct iommu *iommu, struct request *request)
 {
-	struct viommu_log_record *record = &request->record;
+	const struct viommu_log_record *record = &request->record;
 	struct endpoint *endpoint;
 
-	record->domain = le32toh(request->detach.domain);
-	record->endpoint = le32toh(request->detach.endpoint);
 	endpoint = iommu_find_endpoint(iommu, record->endpoint);
 	return endpoint ? domain_detach(iommu, endpoint, record->domain) : -ENOENT;
 }
@@ -116,14 +117,13 @@ static int handle_map(struct iommu *iommu, struct request *request)
 	struct viommu_log_record *record = &request->record;
 	uint32_t known = VIRTIO_IOMMU_MAP_F_READ | VIRTIO_IOMMU_MAP_F_WRITE;
 	struct domain_map map = {
-		.domain = le32toh(request->map.domain),
+		.domain = record->domain,
 		.flags = le32toh(request->map.flags),
 		.start = le64toh(request->map.virt_start),
 		.end = le64toh(request->map.virt_end),
 		.phys = le64toh(request->map.phys_start),
 	};
 
-	record->domain = map.domain;
 	record->flags = map.flags;
 	record->start = map.start;
 	record->end = map.end;
@@ -140,7 +140,6 @@ static int handle_unmap(struct iommu *iommu, struct request *request)
 	const struct virtio_iommu_req_unmap *unmap = &request->unmap;
 	struct viommu_log_record *record = &request->record;
 
-	record->domain = le32toh(unmap->domain);
 	record->start = le64toh(unmap->virt_start);
 	record->end = le64toh(unmap->virt_end);
 	/* The specification leaves the choice: refused, and nothing is unmapped. */
@@ -192,7 +191,6 @@ static int handle_probe(struct iommu *iommu, struct request *request,
 	const struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
 	struct endpoint *endpoint;
 
-	request->record.endpoint = le32toh(request->probe.endpoint);
 	/* "SHOULD NOT write any property, and SHOULD set the request status to INVAL" */
 	if (request->writable - TAIL_SIZE < iommu->probe_size)
 		return -EINVAL;
@@ -201,6 +199,8 @@ static int handle_probe(struct iommu *iommu, struct request *request,
 	endpoint = iommu_find_endpoint(iommu, request->record.endpoint);
 	if (!endpoint)
 		return -ENOENT;
+	if (inject_hit(&iommu->ctx->inject, VIOMMU_INJECT_IGNORE, &request->target, NULL))
+		return 0;
 	return write_properties(vq, chain, endpoint);
 }
 
@@ -248,6 +248,35 @@ static uint8_t request_status(int r)
 	}
 }
 
+/* Whom the request is about: for the log, and for the rules of fault injection. */
+static void identify(const struct iommu *iommu, struct request *request)
+{
+	struct viommu_log_record *record = &request->record;
+
+	request->target = (struct inject_target){
+		.request = request->head.type,
+		.endpoint = -1,
+		.domain = -1,
+		.concerns = domain_concerns,
+		.opaque = iommu,
+	};
+	switch (request->head.type) {
+	case VIRTIO_IOMMU_T_ATTACH:
+	case VIRTIO_IOMMU_T_DETACH: /* the same layout, as far as this goes */
+		record->endpoint = le32toh(request->attach.endpoint);
+		request->target.endpoint = record->endpoint;
+		/* fall through */
+	case VIRTIO_IOMMU_T_MAP:
+	case VIRTIO_IOMMU_T_UNMAP: /* all four begin with the domain */
+		record->domain = le32toh(request->map.domain);
+		request->target.domain = record->domain;
+		break;
+	default:
+		record->endpoint = le32toh(request->probe.endpoint);
+		request->target.endpoint = record->endpoint;
+	}
+}
+
 /*
  * Copies and checks a request. False if it cannot be answered at all: it goes
  * back with used length 0 and nothing written.
@@ -276,24 +305,29 @@ static bool parse(struct iommu *iommu, struct request *request, const struct vir
 	record->kind = request->head.type;
 	record->start = 0;
 	record->end = 0;
+	identify(iommu, request);
 	return true;
 }
 
-/* Returns the used length. */
+/* Executes a well-formed request and writes its status; returns the used length. */
 static uint32_t answer(struct iommu *iommu, struct request *request,
 		       const struct virtqueue_chain *chain)
 {
 	const struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
+	struct inject *inject = &iommu->ctx->inject;
 	struct virtio_iommu_req_tail tail = { 0 };
+	struct inject_hit hit;
 
-	if (!parse(iommu, request, chain))
-		return 0;
-	tail.status = request_status(execute(iommu, request, chain));
+	if (inject_hit(inject, VIOMMU_INJECT_STATUS, &request->target, &hit))
+		tail.status = hit.parameter;
+	else
+		tail.status = request_status(execute(iommu, request, chain));
 	request->record.status = tail.status;
 	/* Cannot fail: parse() looked, and nobody but this thread changes the memory map. */
 	if (virtqueue_write(vq, chain, request->writable - TAIL_SIZE, &tail, TAIL_SIZE) < 0)
 		return 0;
-	return request->writable - mutant_on(&iommu->ctx->mutants, MUTANT_SHORT_USED_LEN);
+	return request->writable -
+	       inject_hit(inject, VIOMMU_INJECT_SHORT_USED_LEN, &request->target, NULL);
 }
 
 static void account(struct iommu *iommu, struct request *request)
@@ -321,7 +355,27 @@ static void account(struct iommu *iommu, struct request *request)
 		log_count(log, VIOMMU_COUNT_REQUEST_ERRORS, 1);
 }
 
-/* Negative if the queue is broken. */
+/* Answers a request, unless it is lost on purpose. Negative if the queue is broken. */
+static int complete(struct iommu *iommu, struct virtqueue *vq, struct request *request,
+		    const struct virtqueue_chain *chain)
+{
+	struct inject *inject = &iommu->ctx->inject;
+	uint32_t len;
+	int r;
+
+	if (inject_hit(inject, VIOMMU_INJECT_DIE, &request->target, NULL))
+		/* What no handler of ours can soften. */
+		raise(SIGKILL);
+	if (inject_hit(inject, VIOMMU_INJECT_DROP, &request->target, NULL))
+		return 0;
+	len = answer(iommu, request, chain);
+	r = virtqueue_push(vq, chain->head, len);
+	if (r == 0 && inject_hit(inject, VIOMMU_INJECT_ANSWER_TWICE, &request->target, NULL))
+		r = virtqueue_push(vq, chain->head, len);
+	return r;
+}
+
+/* 1 if the request, and so the queue, is held back; negative if the queue is broken. */
 static int handle_one(struct iommu *iommu, struct virtqueue *vq)
 {
 	struct virtqueue_chain chain;
@@ -338,7 +392,14 @@ static int handle_one(struct iommu *iommu, struct virtqueue *vq)
 	r = virtqueue_pop(vq, &chain);
 	if (r < 0)
 		return r;
-	r = virtqueue_push(vq, chain.head, answer(iommu, &request, &chain));
+	if (!parse(iommu, &request, &chain)) {
+		r = virtqueue_push(vq, chain.head, 0);
+	} else if (hold_begin(&iommu->hold, &request.target)) {
+		virtqueue_unpop(vq);
+		return 1;
+	} else {
+		r = complete(iommu, vq, &request, &chain);
+	}
 	/* Before the publish: who sees the answer finds the record in the log. */
 	account(iommu, &request);
 	return r;
@@ -347,10 +408,13 @@ static int handle_one(struct iommu *iommu, struct virtqueue *vq)
 void request_queue_run(struct iommu *iommu)
 {
 	struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
-	int nr = virtqueue_poll(vq), r = nr;
+	int nr, r;
 
+	if (hold_active(&iommu->hold))
+		return;
+	nr = virtqueue_poll(vq);
 	/* What is added meanwhile has a notification of its own. */
-	for (; nr > 0 && r >= 0; nr--)
+	for (r = nr < 0 ? nr : 0; nr > 0 && r == 0; nr--)
 		r = handle_one(iommu, vq);
 	virtio_pci_flush(&iommu->vdev, IOMMU_QUEUE_REQUEST);
 	if (r < 0)

@@ -213,10 +213,10 @@ static bool uses_msix(const struct virtio_pci *vdev)
 static void interrupt(struct virtio_pci *vdev, uint16_t vector, uint8_t isr)
 {
 	if (vector != VIRTIO_MSI_NO_VECTOR) {
-		ctx_irq_raise(vdev->ctx, vdev->vfu, vector);
+		ctx_irq_raise(vdev->ctx, vdev->vfu, -1, vector);
 	} else if (!uses_msix(vdev)) {
 		vdev->isr |= isr;
-		ctx_irq_raise(vdev->ctx, vdev->vfu, VFU_INTX);
+		ctx_irq_raise(vdev->ctx, vdev->vfu, -1, VFU_INTX);
 	}
 }
 

@@ -199,6 +199,11 @@ int virtqueue_pop(struct virtqueue *vq, struct virtqueue_chain *chain)
 	return 0;
 }
 
+void virtqueue_unpop(struct virtqueue *vq)
+{
+	vq->next_avail--;
+}
+
 int virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t len)
 {
 	struct vring_used_elem elem = { htole32(head), htole32(len) };

@@ -65,6 +65,8 @@ int virtqueue_poll(struct virtqueue *vq);
  * -errno if not even its head can be known.
  */
 int virtqueue_pop(struct virtqueue *vq, struct virtqueue_chain *chain);
+/* Leaves the chain that was popped last where it was: it will be popped again. */
+void virtqueue_unpop(struct virtqueue *vq);
 /* Hands a chain back, with len bytes written; seen by the driver only after the publish. */
 int virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t len);
 /* Shows the driver all that was pushed. *ret: whether it wants an interrupt. */

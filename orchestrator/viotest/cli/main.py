@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from viotest import __version__
 from viotest.cli.bench import add_bench_parser
+from viotest.cli.conformance import add_conformance_parser
 from viotest.cli.kernel import add_kernel_parser
 from viotest.cli.run import add_run_parser
 from viotest.errors import UsageError, ViotestError
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     add_run_parser(commands)
     add_kernel_parser(commands)
     add_bench_parser(commands)
+    add_conformance_parser(commands)
     return parser
 
 

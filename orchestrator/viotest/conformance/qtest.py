@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU's qtest socket: port and memory accesses of a machine without a CPU.
+
+:class:`Qtest` speaks the line protocol (QEMU, system/qtest.c). Only
+:class:`~viotest.conformance.errors.TargetLostError` leaves this module.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import TYPE_CHECKING
+
+from viotest.conformance.errors import TargetLostError
+from viotest.machine.latch import wait_readable
+
+if TYPE_CHECKING:
+    import socket
+
+#: What a command of the protocol may take; QEMU answers most in microseconds, but a
+#: device behind it may need its own timeout before it gives up.
+_TIMEOUT = 40.0
+#: Bytes of memory per command: QEMU reads a whole line before it does anything.
+_PIECE = 1 << 20
+_WIDTHS = {1: "b", 2: "w", 4: "l", 8: "q"}
+
+
+class Qtest:
+    """A connection to QEMU's qtest server; the socket is its own from now on.
+
+    :param sock: A connected socket.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = b""
+
+    def close(self) -> None:
+        """Hang up."""
+        self._sock.close()
+
+    def out(self, port: int, size: int, value: int) -> None:
+        """Write to an I/O port."""
+        self._command(f"out{_WIDTHS[size]} {port:#x} {value:#x}")
+
+    def in_(self, port: int, size: int) -> int:
+        """Read from an I/O port."""
+        return self._number(f"in{_WIDTHS[size]} {port:#x}")
+
+    def write_value(self, address: int, size: int, value: int) -> None:
+        """Write 1, 2, 4 or 8 bytes at once, to RAM or to a device."""
+        self._command(f"write{_WIDTHS[size]} {address:#x} {value:#x}")
+
+    def read_value(self, address: int, size: int) -> int:
+        """Read 1, 2, 4 or 8 bytes at once, from RAM or from a device."""
+        return self._number(f"read{_WIDTHS[size]} {address:#x}")
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write RAM."""
+        for offset in range(0, len(data), _PIECE):
+            piece = data[offset : offset + _PIECE]
+            text = base64.b64encode(piece).decode()
+            self._command(f"b64write {address + offset:#x} {len(piece):#x} {text}")
+
+    def read(self, address: int, size: int) -> bytes:
+        """Read RAM."""
+        data = b""
+        for offset in range(0, size, _PIECE):
+            piece = min(_PIECE, size - offset)
+            answer = self._command(f"b64read {address + offset:#x} {piece:#x}")
+            data += base64.b64decode(answer)
+        return data
+
+    def fill(self, address: int, size: int, value: int) -> None:
+        """Fill RAM with one byte."""
+        self._command(f"memset {address:#x} {size:#x} {value:#x}")
+
+    def _number(self, command: str) -> int:
+        answer = self._command(command)
+        try:
+            return int(answer, 16)
+        except ValueError as error:
+            raise TargetLostError(f"qtest: {command}: answer {answer!r}") from error
+
+    def _command(self, command: str) -> str:
+        try:
+            self._sock.sendall(command.encode() + b"\n")
+            line = self._line(time.monotonic() + _TIMEOUT)
+        except OSError as error:
+            raise TargetLostError(f"qtest: {command[:60]}: {error}") from error
+        word, _, rest = line.partition(" ")
+        if word != "OK":
+            raise TargetLostError(f"qtest: {command[:60]}: answer {line!r}")
+        return rest
+
+    def _line(self, deadline: float) -> str:
+        while b"\n" not in self._buffer:
+            if not wait_readable([self._sock.fileno()], deadline - time.monotonic()):
+                raise TimeoutError("no answer in time")
+            data = self._sock.recv(1 << 21)
+            if not data:
+                raise ConnectionResetError("QEMU has closed the connection")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode("ascii", "replace").strip()
