@@ -253,6 +253,10 @@ class Monitor:
             result = self._execute(message, writer)
         except CommandError as error:
             return _error(error.error_class, error.desc, ident)
+        except Exception as error:  # noqa: BLE001
+            # A translation edge: whatever a client sends, it gets an answer.
+            _log.exception("%s failed", message.get("execute"))
+            return _error("GenericError", f"{type(error).__name__}: {error}", ident)
         answer: dict[str, object] = {"return": result}
         if ident is not None:
             answer["id"] = ident

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -73,7 +72,6 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.junit = folder / "junit.xml"
         self.log = folder / "pytest.log"
         self.shown: list[CheckResult] = []
         self.session = self.make(Scenario())
@@ -91,7 +89,6 @@ class Bench:
         return put_checks(
             cast("Session", self.session),
             show=self.shown.append,
-            junit=self.junit,
             log=self.log,
             suite=suite,
         )
@@ -222,18 +219,6 @@ def test_teardown_that_fails_is_a_failure_of_its_own(bench: Bench) -> None:
         "def test_bind(thing): pass\n"
     )
     assert [result.outcome for result in results] == [Outcome.PASS, Outcome.FAIL]
-
-
-def test_junit_has_every_check(bench: Bench) -> None:
-    bench.put(
-        "def test_bind(): pass\ndef test_flr():\n    raise CheckFailed('no reset')\n"
-    )
-    root = ET.parse(bench.junit).getroot()
-    cases = {
-        case.get("name"): [child.tag for child in case]
-        for case in root.iter("testcase")
-    }
-    assert cases == {"test_bind": [], "test_flr": ["failure"]}
 
 
 def test_ctrl_c_ends_the_checks(bench: Bench) -> None:

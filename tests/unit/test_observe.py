@@ -106,10 +106,6 @@ def test_old_fault_does_not_count() -> None:
     assert "seen     none" in failed.value.details
 
 
-def test_iommu_of_qemu_has_no_log_to_read() -> None:
-    DeviceWatch(None).expect_fault(128, 0x1000)
-
-
 class FakeProbe:
     """A guest whose kernel log says one thing at a time, and then nothing."""
 

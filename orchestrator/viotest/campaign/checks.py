@@ -27,7 +27,6 @@ def put_checks(
     session: Session,
     *,
     show: Callable[[CheckResult], None],
-    junit: Path,
     log: Path,
     suite: Path | None = None,
 ) -> Sequence[CheckResult]:
@@ -35,7 +34,6 @@ def put_checks(
 
     :param session: The guest; it may still be booting.
     :param show: Called with every result as it comes.
-    :param junit: Where the JUnit report goes.
     :param log: Where pytest's own output goes.
     :param suite: A folder of tests named as the catalog's; default: the suite.
     :return: The results, in the order in which they came.
@@ -54,8 +52,6 @@ def put_checks(
         # What the guest said is in the reasons; rewriting asserts only costs time.
         "--assert", "plain",
         "--capture", "no",
-        f"--junit-xml={junit}",
-        "-o", "junit_suite_name=viotest",
         folder,
     ]  # fmt: skip
     collector = Collector(session, show)

@@ -28,9 +28,13 @@ def check_out(out: Path | None) -> None:
         or the disk is too full.
     """
     path = out or default_parent()
-    if out is not None and (out.exists() or out.is_symlink()):
+    if out is not None and out.is_symlink():
+        raise UsageError(f"--out {out}: is a symbolic link", hint="name its target")
+    if out is not None and out.exists():
         if not out.is_dir():
             raise UsageError(f"--out {out}: is not a folder")
+        if out.stat().st_uid != os.geteuid():
+            raise UsageError(f"--out {out}: belongs to another user")
         if any(out.iterdir()):
             raise UsageError(f"--out {out}: is not empty", hint="name a new folder")
     existing = path

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 # processes that might still make files die of the same event.
 _SCRIPT = """
 read -r _
-for name in *; do [ ! -S "$name" ] || rm -f -- "$name"; done
+for name in *; do [ ! -S "$name" ] && [ ! -p "$name" ] || rm -f -- "$name"; done
 for name; do [ ! -e "$name" ] || rm -f -- "$name"; done
 """
 
 
 @contextlib.contextmanager
 def start_janitor(folder: Path, *files: str) -> Iterator[None]:
-    """See to it that sockets and some files leave the folder with us, at the latest.
+    """See to it that sockets, FIFOs and some files leave the folder with us.
 
-    SIGKILL gives the orchestrator no time for that, and sockets exist, for a moment,
-    while QEMU connects to them.
+    SIGKILL gives the orchestrator no time for that, and sockets and FIFOs exist, for
+    a moment, while QEMU connects to them.
 
     :param folder: The run folder.
     :param files: What else is to go.

@@ -23,7 +23,8 @@ from viotest.provision.kernel import provide_kernel
 from viotest.provision.modules import module_name
 from viotest.provision.qemu import provide_qemu
 from viotest.report.device_log import summary, timeline_events
-from viotest.report.results import RunResult, judge
+from viotest.report.junit import junit_xml
+from viotest.report.results import Category, Cause, RunResult, judge
 from viotest.report.summary import Narrator
 from viotest.report.timeline import Event, Timeline
 from viotest.scenario.model import Accel
@@ -32,10 +33,8 @@ from viotest.scenario.topology import build_topology
 from viotest.suite.catalog import CHECKS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from viotest.provision.progress import Progress
-    from viotest.report.results import Cause, CheckResult
+    from viotest.report.results import CheckResult
     from viotest.report.summary import Terminal
     from viotest.scenario.model import Scenario
     from viotest.scenario.options import Settings
@@ -164,6 +163,9 @@ def run(settings: Settings, progress: Progress, terminal: Terminal) -> int:
     execution.run()
     result = execution.result(choice, start_ns)
     (folder / RESULTS).write_text(json.dumps(result.to_json(), indent=2) + "\n")
+    (folder / JUNIT).write_text(junit_xml(result))
+    if execution.interrupted:
+        raise KeyboardInterrupt
     reporter.finish(result, folder)
     return result.verdict.exit_code
 
@@ -179,10 +181,12 @@ class _Execution:
         self._timeline = timeline
         self._reporter = reporter
         self._session = Session(plan, folder, timeline)
-        self._checks: Sequence[CheckResult] = ()
+        self._checks: list[CheckResult] = []
         self._broken: Cause | None = None
         self._dmesg: list[Event] = []
         self._cpu: dict[str, float] = {}
+        #: The user did not want to wait for the end.
+        self.interrupted = False
 
     def run(self) -> None:
         """Boot, check, end; what breaks is kept as the cause.
@@ -191,13 +195,17 @@ class _Execution:
         """
         try:
             with self._session as session:
-                self._checks = self._put_checks(session)
+                self._put_checks(session)
                 session.mark("verdict")
                 self._cpu = session.cpu_seconds()
+                session.tie_clock()
                 self._dmesg = [
                     Event(ns, "dmesg", "line", {"text": text})
                     for ns, text in session.guest_dmesg()
                 ]
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self._broken = Cause(Category.INFRA, "interrupted")
         except UsageError:
             raise
         except ViotestError as error:
@@ -209,16 +217,15 @@ class _Execution:
             self._timeline.finish([*self._dmesg, *self._device_events()])
         self._broken = self._broken or self._session.broken
 
-    def _put_checks(self, session: Session) -> Sequence[CheckResult]:
+    def _put_checks(self, session: Session) -> None:
         # Late: the guest boots while Python imports pytest.
         from viotest.campaign.checks import put_checks
 
-        return put_checks(
-            session,
-            show=self._reporter.check,
-            junit=self._folder / JUNIT,
-            log=self._folder / PYTEST_LOG,
-        )
+        put_checks(session, show=self._take, log=self._folder / PYTEST_LOG)
+
+    def _take(self, result: CheckResult) -> None:
+        self._checks.append(result)
+        self._reporter.check(result)
 
     def _device_events(self) -> list[Event]:
         with contextlib.suppress(ViotestError):  # the device never came up

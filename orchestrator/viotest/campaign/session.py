@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from viotest.campaign.janitor import start_janitor
 from viotest.campaign.plan import INITRD
 from viotest.campaign.proc import process_cpu_seconds
+from viotest.guest.clock import tie_clocks
 from viotest.guest.guest import Guest
 from viotest.guest.keys import GuestKeys
 from viotest.machine import names
@@ -213,7 +214,19 @@ class Session:
         return {
             "guest_offset_ns": self._clock.offset_ns,
             "guest_error_ns": self._clock.error_ns,
+            "guest_rate": self._clock.rate,
         }
+
+    def tie_clock(self) -> None:
+        """Measure the guest's clock again, now that it has run for a while.
+
+        An emulated guest's may run at any speed; what happened between the two
+        measurements is put where a straight line says. Does nothing without a guest.
+        """
+        if self._guest is None or self._clock is None or self.broken is not None:
+            return
+        self._clock = tie_clocks(self._clock, self._guest.measure_clock())
+        self.marks["kernel"] = self._clock.host_ns(0)
 
     def guest_dmesg(self) -> list[tuple[int, str]]:
         """Return the guest's kernel log with host CLOCK_MONOTONIC nanoseconds.
@@ -233,8 +246,9 @@ class Session:
             answer = probe.call("dmesg")
             lines += _lines(answer)
         marks = [int(line["ns"]) for line in lines if line["text"] == _KMSG_MARK]
-        shift = self._clock.host_ns(written) - marks[-1] if marks else 0
-        return [(int(line["ns"]) + shift, str(line["text"])) for line in lines]
+        shift = written - marks[-1] if marks else 0
+        host_ns = self._clock.host_ns
+        return [(host_ns(int(line["ns"]) + shift), str(line["text"])) for line in lines]
 
 
 def _lines(answer: Mapping[str, object]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 from viotest import __version__
@@ -26,6 +27,8 @@ EXIT_USAGE = 2
 EXIT_UNTESTABLE = 125
 #: As a shell reports a program that died of SIGINT; stops ``git bisect run``.
 EXIT_INTERRUPTED = 130
+
+_POLITE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,11 +62,41 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+class _Interrupts:
+    """Turns polite signals into KeyboardInterrupt, once per wish.
+
+    An impatient second Ctrl-C must not tear the clean-up of the first apart. And
+    Python may swallow an exception that is raised in a destructor: the wish is
+    remembered, so that the exit code tells of it.
+    """
+
+    #: Seconds in which a repeated signal is the same wish.
+    _SAME_WISH = 2.0
+
+    def __init__(self) -> None:
+        self.seen = False
+        self._last = float("-inf")
+
+    def install(self) -> None:
+        """Listen, but not to what our parent told us to ignore (nohup, ``&``)."""
+        for number in _POLITE:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._take)
+
+    def end(self) -> None:
+        """Listen no more: all that is left is to exit."""
+        for number in _POLITE:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        now = time.monotonic()
+        if now - self._last > self._SAME_WISH:
+            self._last = now
+            raise KeyboardInterrupt
 
 
-def _say(error: ViotestError) -> None:
+def _say(error: object) -> None:
     print(f"viotest: {error}", file=sys.stderr)
 
 
@@ -74,9 +107,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: 0 passed, 1 a check failed, 2 bad usage, 125 could not be tested, 130
         interrupted.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    if os.environ.get("VIOTEST_DEBUG"):
+    interrupts = _Interrupts()
+    interrupts.install()
+    try:
+        status = _guarded(argv)
+    except KeyboardInterrupt:
+        interrupts.seen = True
+    finally:
+        interrupts.end()
+    if interrupts.seen:
+        _say("interrupted; nothing was left running")
+        return EXIT_INTERRUPTED
+    return status
+
+
+def _guarded(argv: Sequence[str] | None) -> int:
+    debug = bool(os.environ.get("VIOTEST_DEBUG"))
+    if debug:
         logging.basicConfig(level=logging.DEBUG)
     try:
         arguments = _parse(argv)
@@ -87,9 +134,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ViotestError as error:
         _say(error)
         return EXIT_UNTESTABLE
-    except KeyboardInterrupt:
-        print("viotest: interrupted; nothing was left running", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except Exception as error:
+        # 1 would tell git bisect that the kernel is bad.
+        if debug:
+            raise
+        _say(f"{type(error).__name__}: {error} (VIOTEST_DEBUG=1 shows where)")
+        return EXIT_UNTESTABLE
 
 
 if __name__ == "__main__":

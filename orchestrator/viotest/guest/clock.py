@@ -23,18 +23,37 @@ class RoundTrip:
 class ClockMap:
     """Maps the guest's CLOCK_MONOTONIC to the host's.
 
-    Good for the moment at which it was measured; the two drift by what the hosts
-    and QEMU's timekeeping do to them, some microseconds a second at most.
+    An emulated guest finds out by itself how fast its clock runs, and on a busy host
+    it finds a wrong answer: what one measurement says is good only near it.
     """
 
-    #: Host minus guest, in ns.
+    #: Host minus guest, in ns, at :attr:`at_guest_ns`.
     offset_ns: int
-    #: The mapping is wrong by no more than this, in ns.
+    #: Where it was measured, the mapping is wrong by no more than this, in ns.
     error_ns: int
+    #: When it was measured, by the guest's clock.
+    at_guest_ns: int = 0
+    #: Host nanoseconds in one of the guest's.
+    rate: float = 1.0
 
     def host_ns(self, guest_ns: int) -> int:
         """Return the host's time of a guest's time."""
-        return guest_ns + self.offset_ns
+        since = guest_ns - self.at_guest_ns
+        return self.at_guest_ns + self.offset_ns + round(since * self.rate)
+
+
+def tie_clocks(first: ClockMap, last: ClockMap) -> ClockMap:
+    """Return the mapping that agrees with two measurements, and goes straight between.
+
+    :param first: The earlier one.
+    :param last: The later one.
+    """
+    guest = last.at_guest_ns - first.at_guest_ns
+    if guest <= 0:
+        return first
+    host = guest + last.offset_ns - first.offset_ns
+    error = max(first.error_ns, last.error_ns)
+    return ClockMap(first.offset_ns, error, first.at_guest_ns, host / guest)
 
 
 def map_clock(trips: Iterable[RoundTrip]) -> ClockMap:
@@ -52,4 +71,4 @@ def map_clock(trips: Iterable[RoundTrip]) -> ClockMap:
         # A clock was stepped or drifted in between: only the best one counts.
         best = min(trips, key=lambda trip: trip.host_after - trip.host_before)
         low, high = best.host_before - best.guest, best.host_after - best.guest
-    return ClockMap((low + high) // 2, (high - low + 1) // 2)
+    return ClockMap((low + high) // 2, (high - low + 1) // 2, trips[-1].guest)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ class _Pipe:
         try:
             self._out.write(text)
             self._out.flush()
-        except BrokenPipeError:
+        except OSError:
             # Else the interpreter complains when it flushes the stream at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
             self._out = None
@@ -77,7 +78,8 @@ class Terminal:
     """
 
     def __init__(self, out: TextIO | None = None) -> None:
-        out = out or sys.stdout
+        # There may be no standard output at all: `viotest run >&-`.
+        out = out or sys.stdout or io.StringIO()
         self._write = _Pipe(out).write
         self._colour = out.isatty() and "NO_COLOR" not in os.environ
 

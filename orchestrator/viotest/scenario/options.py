@@ -120,6 +120,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("json", Kind.FLAG, "", "print results.json instead of the table"),
     Option("verbose", Kind.FLAG, "", "say what is done while it is done"),
 )
+#: Lists whose values may hold commas themselves.
+_FREE_TEXT = ("append", "qemu-arg", "replace-module")
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 #: Raw values by option name; a flag that is set has one value, ``"1"``.
@@ -146,8 +148,9 @@ def nearest(value: str, valid: Iterable[str]) -> str:
 
 
 def raw_from_environment(environ: Mapping[str, str]) -> Raw:
-    """Read the options from ``VIOTEST_*``; lists are separated by newlines or commas.
+    """Read the options from ``VIOTEST_*``.
 
+    Lists are separated by newlines, and by commas where no value can hold one.
     Variables that are no option are left alone: others use the prefix too.
     """
     found: Raw = {}
@@ -156,7 +159,8 @@ def raw_from_environment(environ: Mapping[str, str]) -> Raw:
         if not text:
             continue
         if option.kind is Kind.MANY:
-            separator = "\n" if "\n" in text else ","
+            free = "\n" in text or option.name in _FREE_TEXT
+            separator = "\n" if free else ","
             found[option.name] = [part for part in text.split(separator) if part]
         else:
             found.update(_one(option, text, option.variable))

@@ -31,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     Check("dma-in-flight", "64 transactions at once all arrive"),
     Check("fault-unmapped", "an access outside every mapping faults", required=True),
     Check("fault-permission", "an access against its permission faults", required=True),
+    Check("fault-event", "our device put the fault on its event queue, and logged it"),
     Check("unmap", "nothing gets through after an unmap", required=True),
     Check("interrupt", "every MSI-X vector arrives at its eventfd", required=True),
     Check("flr", "a function level reset stops and clears the endpoint", required=True),

@@ -13,6 +13,7 @@ from viotest.suite import binding as binding_module
 from viotest.suite.context import SCENARIO
 from viotest.suite.judgement import refused
 from viotest.suite.passthrough import Passthrough
+from viotest.suite.steps import FaultReasons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,14 +51,15 @@ def iommu_log(viotest_context: Context) -> DeviceLog | None:
 
 
 @pytest.fixture(scope="session")
-def fault_reasons(viotest_context: Context) -> tuple[str, ...]:
-    """How an endpoint may name the refusal of an address that is not mapped.
+def fault_reasons(viotest_context: Context) -> FaultReasons:
+    """How an endpoint names a refusal.
 
     Behind QEMU's IOMMU the endpoint only learns that QEMU refused the access.
     """
     if viotest_context.scenario.iommu is Iommu.VIOTEST:
-        return ("mapping", "permission")
-    return ("mapping", "permission", "bus")
+        return FaultReasons(("mapping",), ("permission",), write_only=True)
+    refused = ("mapping", "permission", "bus")
+    return FaultReasons(refused, refused, write_only=False)
 
 
 @pytest.fixture(scope="session")

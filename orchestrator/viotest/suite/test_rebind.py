@@ -16,10 +16,10 @@ from viotest.suite.passthrough import Passthrough
 
 if TYPE_CHECKING:
     from viotest.guest.probe import Probe
-    from viotest.report.device_log import DeviceLog
     from viotest.scenario.model import EndpointFunction, Mode
     from viotest.suite.binding import Binding
     from viotest.suite.conftest import Opener
+    from viotest.suite.steps import FaultReasons
 
 
 def test_rebind(
@@ -28,8 +28,7 @@ def test_rebind(
     bound: Binding,
     endpoint: EndpointFunction,
     mode: Mode,
-    iommu_log: DeviceLog | None,
-    fault_reasons: tuple[str, ...],
+    fault_reasons: FaultReasons,
 ) -> None:
     opener.close()
     probe.call("unbind", bdf=endpoint.bdf)
@@ -43,7 +42,7 @@ def test_rebind(
     pt = Passthrough(probe, endpoint, mode)
     try:
         pt.open()
-        steps.everything(pt, iommu_log, fault_reasons)
+        steps.everything(pt, fault_reasons)
         pt.close()
     except ProbeError as error:
         raise refused(error, "passthrough after the second bind") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.guest import guest as guest_module
-from viotest.guest.clock import ClockMap, RoundTrip, map_clock
+from viotest.guest.clock import ClockMap, RoundTrip, map_clock, tie_clocks
 from viotest.guest.errors import GuestError
 from viotest.guest.guest import Guest
 from viotest.guest.keys import GuestKeys
@@ -60,12 +60,29 @@ def test_guest_probe_restarts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
 def test_map_clock_takes_what_is_common() -> None:
     # Offsets 90..110 and 100..160.
     trips = [RoundTrip(100, 10, 120), RoundTrip(200, 100, 260)]
-    assert map_clock(trips) == ClockMap(offset_ns=105, error_ns=5)
+    assert map_clock(trips) == ClockMap(offset_ns=105, error_ns=5, at_guest_ns=100)
 
 
 def test_map_clock_after_a_step_takes_the_best() -> None:
     trips = [RoundTrip(100, 10, 130), RoundTrip(500, 10, 510)]
-    assert map_clock(trips) == ClockMap(offset_ns=495, error_ns=5)
+    assert map_clock(trips) == ClockMap(offset_ns=495, error_ns=5, at_guest_ns=10)
+
+
+def test_tied_clocks_agree_with_both_measurements() -> None:
+    # A guest whose clock runs at a quarter of the host's speed.
+    first = ClockMap(offset_ns=1000, error_ns=2, at_guest_ns=100)
+    last = ClockMap(offset_ns=1300, error_ns=7, at_guest_ns=200)
+    clock = tie_clocks(first, last)
+    assert (clock.host_ns(100), clock.host_ns(200)) == (1100, 1500)
+    assert clock.host_ns(150) == 1300
+    assert clock.host_ns(0) == 700
+    assert (clock.rate, clock.error_ns) == (4.0, 7)
+
+
+def test_clock_that_went_back_is_not_tied() -> None:
+    first = ClockMap(offset_ns=1000, error_ns=2, at_guest_ns=100)
+    last = ClockMap(offset_ns=1300, error_ns=7, at_guest_ns=100)
+    assert tie_clocks(first, last) == first
 
 
 def test_keys_are_new_each_time() -> None:
