@@ -6,14 +6,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from tests.functional.harness import RUN_FILES, Viotest
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.functional.harness import RUN_FILES, Viotest, wait_for
 
 
 @pytest.fixture
@@ -30,6 +27,9 @@ def test_process_is_found_and_ended(watcher: Viotest) -> None:
     # In a session of its own, as QEMU and the device are.
     argv = ["sleep", "60"]
     process = subprocess.Popen(argv, env=watcher.env, start_new_session=True)
+    # Popen returns in the middle of exec, when there is no environment yet.
+    environ = Path(f"/proc/{process.pid}/environ")
+    wait_for(environ.read_bytes, "the environment of sleep")
     with pytest.raises(AssertionError, match=r"still running.*sleep 60"):
         watcher.expect_gone(timeout=0.2)
     assert process.wait(5) < 0
