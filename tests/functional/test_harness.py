@@ -29,7 +29,7 @@ def test_process_is_found_and_ended(watcher: Viotest) -> None:
     process = subprocess.Popen(argv, env=watcher.env, start_new_session=True)
     # Popen returns in the middle of exec, when there is no environment yet.
     environ = Path(f"/proc/{process.pid}/environ")
-    wait_for(environ.read_bytes, "the environment of sleep")
+    wait_for(lambda: len(environ.read_bytes()) or None, "the environment of sleep")
     with pytest.raises(AssertionError, match=r"still running.*sleep 60"):
         watcher.expect_gone(timeout=0.2)
     assert process.wait(5) < 0

@@ -6,8 +6,8 @@
  * on (memory maps, domains, mappings, attachments, bypass), and writes it under
  * dma_lock as the writer. DMA workers and queries read it under dma_lock as
  * readers; the reactor itself reads it without the lock. Order of locks:
- * ctx->lock, dma_lock; an engine's lock and a fault queue's are innermost, and
- * never held together with dma_lock.
+ * ctx->lock, an engine's lock, dma_lock; a fault queue's is innermost, and never
+ * held together with dma_lock.
  */
 #ifndef CTX_H
 #define CTX_H

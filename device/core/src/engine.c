@@ -12,8 +12,10 @@
 #include "vfio_user.h"
 
 /*
- * Takes every transaction away from its worker. When this returns, no slice is
- * in flight, and none of the old ones will run.
+ * Makes every transaction void that has been submitted. When this returns, no
+ * slice is in flight, and no worker will run another, finish one, or begin one:
+ * not even one that has it from the queue already. Those that are BUSY still are
+ * left to finish_all(). Only the reactor submits, so no new ones come in between.
  */
 static void revoke(struct engine *engine)
 {
@@ -25,15 +27,13 @@ static void revoke(struct engine *engine)
 	pthread_rwlock_unlock(&engine->ctx->dma_lock);
 }
 
-/* Ends what revoke() took; engine->lock is held. */
+/* Ends what revoke() made void; engine->lock is held. */
 static void finish_all(struct engine *engine, enum dma_engine_status status)
 {
 	const struct engine_result result = { .status = status };
 
-	for (unsigned i = 0; i < DMA_ENGINE_NR_SLOTS_VALUE; i++) {
-		if (engine->slots[i].status == DMA_STATUS_BUSY)
-			engine_finish(&engine->slots[i], &result);
-	}
+	for (unsigned i = 0; i < DMA_ENGINE_NR_SLOTS_VALUE; i++)
+		engine_finish(&engine->slots[i], engine->slots[i].command.generation, &result);
 }
 
 static void clear_slot(struct engine_slot *slot)
@@ -119,11 +119,14 @@ void engine_interrupt(struct engine *engine, int vector)
 	ctx_irq_raise(engine->ctx, engine->vfu, engine->endpoint.id, vector);
 }
 
-void engine_finish(struct engine_slot *slot, const struct engine_result *result)
+void engine_finish(struct engine_slot *slot, uint64_t generation,
+		   const struct engine_result *result)
 {
 	struct engine *engine = slot->engine;
 	uint32_t command = slot->command.command, vector = command >> 16;
 
+	if (slot->status != DMA_STATUS_BUSY || slot->command.generation != generation)
+		return;
 	log_transaction(slot, result->status);
 	atomic_fetch_add(&engine->endpoint.transactions, 1);
 	atomic_fetch_sub(&engine->endpoint.in_flight, 1);

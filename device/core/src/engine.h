@@ -36,6 +36,7 @@ struct engine_command {
 	uint64_t operand;
 	uint64_t length;
 	uint64_t start_ns;
+	uint64_t generation; /* the slot's at that time */
 };
 
 struct engine_slot {
@@ -45,15 +46,17 @@ struct engine_slot {
 	uint64_t fault_addr;
 	uint64_t result;
 	/*
-	 * Changes when the transaction is taken away from its worker, under dma_lock
-	 * as the writer: no slice of the old generation runs afterwards.
+	 * Changes when transactions are taken away, under dma_lock as the writer. One
+	 * that was submitted before is void from then on, also if no worker has begun
+	 * it: no slice of it runs, and whoever changed the generation finishes it.
 	 */
 	_Atomic uint64_t generation;
 	/* Moved so far, counted by the worker inside the slice. */
 	_Atomic uint64_t done;
 	/*
 	 * A worker runs it. One that took an older transaction off the queue and comes
-	 * late finds either this or no BUSY.
+	 * late finds this, no BUSY, or a command of another generation; or else it
+	 * runs the newer transaction, and who comes for that one finds this.
 	 */
 	bool taken;
 	/* In the pool's queue: under the pool's lock. */
@@ -68,7 +71,7 @@ struct engine {
 	struct vfu *vfu;
 	unsigned nr_vectors;
 	uint8_t *local;
-	pthread_mutex_t lock; /* registers and slots; innermost but for the pool's */
+	pthread_mutex_t lock; /* registers and slots; dma_lock may be taken inside, not outside */
 	uint64_t completed;
 	uint32_t scratch;
 	bool intx;
@@ -95,10 +98,12 @@ void engine_bar_read(void *opaque, unsigned bar, uint64_t offset, void *buf, siz
 void engine_bar_write(void *opaque, unsigned bar, uint64_t offset, const void *buf, size_t count);
 
 /*
- * Ends the transaction of a BUSY slot: log, counters, registers, interrupt, in an
- * order that lets whoever sees one find the ones before it. engine->lock is held.
+ * Ends the slot's transaction that was submitted in the generation: log, counters,
+ * registers, interrupt, in an order that lets whoever sees one find the ones before
+ * it. Nothing happens if it has ended already. engine->lock is held.
  */
-void engine_finish(struct engine_slot *slot, const struct engine_result *result);
+void engine_finish(struct engine_slot *slot, uint64_t generation,
+		   const struct engine_result *result);
 void engine_interrupt(struct engine *engine, int vector); /* engine->lock is held */
 
 /* Runs the transaction of a slot, on a worker; stop ends it early. */

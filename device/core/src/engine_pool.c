@@ -3,6 +3,7 @@
 #include "engine.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 
 struct worker {
@@ -91,6 +92,20 @@ static void *work(void *opaque)
 	return NULL;
 }
 
+/* 0 or a positive errno. */
+static int start_worker(struct worker *worker)
+{
+	sigset_t all, old;
+	int err;
+
+	/* Signals belong to the program around us, never to its device threads. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = pthread_create(&worker->thread, NULL, work, worker);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return err;
+}
+
 int engine_pool_start(struct engine_pool *pool)
 {
 	for (; pool->nr_running < pool->nr_workers; pool->nr_running++) {
@@ -98,7 +113,7 @@ int engine_pool_start(struct engine_pool *pool)
 		int r;
 
 		worker->pool = pool;
-		r = pthread_create(&worker->thread, NULL, work, worker);
+		r = start_worker(worker);
 		if (r) {
 			engine_pool_stop(pool);
 			return -r;

@@ -121,6 +121,7 @@ static void start(struct engine *engine, struct engine_slot *slot, uint32_t comm
 
 	slot->command.command = command;
 	slot->command.start_ns = log_now_ns();
+	slot->command.generation = atomic_load(&slot->generation);
 	slot->result = 0;
 	slot->fault_addr = 0;
 	slot->fault_info = 0;
@@ -135,7 +136,7 @@ static void start(struct engine *engine, struct engine_slot *slot, uint32_t comm
 	if (refused.status == DMA_STATUS_OK)
 		engine_pool_submit(engine->ctx->pool, slot);
 	else
-		engine_finish(slot, &refused);
+		engine_finish(slot, slot->command.generation, &refused);
 }
 
 static void set_half(uint64_t *field, unsigned offset, uint32_t value)

@@ -104,13 +104,17 @@ static void finish(struct engine_slot *slot, struct run *run, enum dma_engine_st
 
 	if (status == DMA_STATUS_OK && (run->command.command & 0xff) == DMA_OP_CHECKSUM)
 		result.result = run->crc;
-	/* The driver may look for the event as soon as it sees the status. */
-	if (status == DMA_STATUS_FAULT)
-		fault_report(&engine->endpoint, &run->transfer.fault);
 	pthread_mutex_lock(&engine->lock);
-	/* A reset has finished it already, and the slot may be in use again. */
-	if (atomic_load(&slot->generation) == run->transfer.expected)
-		engine_finish(slot, &result);
+	/*
+	 * If it is void, it is not ours to finish: the slot may even be in use again.
+	 * If it is not, whoever makes it so now waits for the lock before it goes on.
+	 */
+	if (atomic_load(&slot->generation) == run->transfer.expected) {
+		/* The driver may look for the event as soon as it sees the status. */
+		if (status == DMA_STATUS_FAULT)
+			fault_report(&engine->endpoint, &run->transfer.fault);
+		engine_finish(slot, run->transfer.expected, &result);
+	}
 	pthread_mutex_unlock(&engine->lock);
 }
 
@@ -128,12 +132,13 @@ void engine_run(struct engine_slot *slot, const atomic_bool *stop, uint8_t *boun
 	bool is_mine;
 
 	pthread_mutex_lock(&engine->lock);
-	is_mine = slot->status == DMA_STATUS_BUSY && !slot->taken;
-	slot->taken |= is_mine;
 	run.command = slot->command;
-	run.transfer.expected = atomic_load(&slot->generation);
+	run.transfer.expected = run.command.generation;
+	is_mine = slot->status == DMA_STATUS_BUSY && !slot->taken &&
+		  atomic_load(&slot->generation) == run.transfer.expected;
+	slot->taken |= is_mine;
 	pthread_mutex_unlock(&engine->lock);
-	/* Reset between the queue and here. */
+	/* Void, or ended, between the queue and here. */
 	if (!is_mine)
 		return;
 	if ((run.command.command & 0xff) == DMA_OP_FILL)

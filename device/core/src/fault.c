@@ -30,8 +30,9 @@ static void log_event(struct log *log, enum viommu_log_kind kind, const struct f
 
 static void drop(struct iommu *iommu, const struct fault_event *event)
 {
-	log_event(iommu->ctx->log, VIOMMU_LOG_FAULT_DROPPED, event);
+	/* Counted first: whoever sees the record may look at the counter next. */
 	log_count(iommu->ctx->log, VIOMMU_COUNT_FAULTS_DROPPED, 1);
+	log_event(iommu->ctx->log, VIOMMU_LOG_FAULT_DROPPED, event);
 }
 
 /*
