@@ -156,8 +156,8 @@ def _kernel_args(kernel: str, initrd: str, cmdline: str, viot: str | None) -> li
     return ["-kernel", kernel, "-initrd", initrd, "-append", cmdline, *table]
 
 
-# QEMU is the client of both sockets: they are there before it starts, so
-# nothing has to be polled for.
+# QEMU is the client: the socket is there before it starts, so nothing has to be
+# polled for.
 def _monitor_args() -> list[str]:
     # fmt: off
     return [
@@ -167,10 +167,13 @@ def _monitor_args() -> list[str]:
     # fmt: on
 
 
+# No socket: the serial port writes one byte at a time, and each of them takes
+# hundreds of a socket's buffer. It is full after a line or two, and QEMU drops
+# what does not fit. A pipe packs them.
 def _console_args() -> list[str]:
     # fmt: off
     return [
-        "-chardev", f"socket,id=console,path={names.CONSOLE_SOCKET}",
+        "-chardev", f"pipe,id=console,path={names.CONSOLE_PIPE}",
         "-serial", "chardev:console",
     ]
     # fmt: on

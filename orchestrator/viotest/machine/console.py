@@ -7,18 +7,19 @@ Everything here comes from the guest and may be anything at all.
 from __future__ import annotations
 
 import collections
+import contextlib
+import fcntl
 import json
 import logging
 import os
 import re
-import socket
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from viotest.machine import names
-from viotest.machine.latch import Latch
+from viotest.machine.latch import Latch, wait_readable
 from viotest.machine.record import ignore
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ _TROUBLE = re.compile(
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[0-Z\\^-~])")
 
 _DRAIN_TIMEOUT = 1.0
+# poll() wants an end that fits an int; the drain then waits again.
+_LONG = 86_400.0
+# What QEMU can write while our interpreter is busy elsewhere: the most that an
+# ordinary user may have.
+_PIPE_SIZE = 1 << 20
 _MAX_LINE = 4096
 _MAX_TAIL = 40
 _MAX_RELEASE = 64
@@ -73,14 +79,18 @@ class Beacon:
 class Console:
     """Drains the console into a file, in a thread, until the guest is gone.
 
-    :param folder: Where ``console.log`` is written: the bytes as they came.
+    :param folder: Where QEMU finds the console, and where ``console.log`` is written:
+        the bytes as they came.
     :param record: Takes every line, and what was recognised.
     """
 
     def __init__(self, folder: RunFolder, *, record: Recorder = ignore) -> None:
         self._folder = folder
         self._record = record
-        self._sock: socket.socket | None = None
+        self._pipe = -1
+        # Our own, until QEMU has its: a pipe without a writer is at its end.
+        self._writer = -1
+        self._stop = Latch()
         self._log = -1
         self._logged = 0
         self._thread: threading.Thread | None = None
@@ -102,19 +112,32 @@ class Console:
         #: Set when QEMU has closed the console and every byte was read.
         self.drained = Latch()
 
-    def start(self, sock: socket.socket) -> None:
-        """Begin to drain; may be called once.
+    def start(self) -> None:
+        """Make what QEMU writes to, and begin to drain it; may be called once.
 
-        :param sock: The connected socket; it is the console's from now on.
-        :raise OSError: When the log cannot be made.
+        :raise OSError: When the pipe or the log cannot be made.
         """
-        self._sock = sock
+        for name in (names.CONSOLE_IN, names.CONSOLE_OUT):
+            self._folder.make_fifo(name)
+        # Without O_NONBLOCK each would wait for the other to be opened.
+        flags = os.O_NONBLOCK
+        self._pipe = self._folder.open(names.CONSOLE_OUT, os.O_RDONLY | flags)
+        self._writer = self._folder.open(names.CONSOLE_OUT, os.O_WRONLY | flags)
+        # Refused to a user who has many: it works with less, too.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         self._log = self._folder.open(names.CONSOLE_LOG, flags)
         self._thread = threading.Thread(
-            target=self._drain, args=(sock,), name="viotest-console", daemon=True
+            target=self._drain, name="viotest-console", daemon=True
         )
         self._thread.start()
+
+    def connected(self) -> None:
+        """Leave the console to QEMU, which has opened it: its end is QEMU's now."""
+        for name in (names.CONSOLE_IN, names.CONSOLE_OUT):
+            self._folder.unlink(name)
+        self._close_writer()
 
     def tail(self) -> tuple[str, ...]:
         """Return the last lines, fit to be shown to a person."""
@@ -129,28 +152,39 @@ class Console:
 
         To be called when QEMU is gone, so that nothing is cut off.
         """
+        self._close_writer()
         if self._thread is not None:
             self._thread.join(_DRAIN_TIMEOUT)
-        if self._sock is not None:
-            if self._thread is not None and self._thread.is_alive():
-                # Someone else holds the other end: this wakes the thread.
-                self._sock.shutdown(socket.SHUT_RDWR)
-                self._thread.join()
-            self._sock.close()
-            self._sock = None
+            # Someone else holds the other end, if the thread is still there.
+            self._stop.set()
+            self._thread.join()
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
         if self._log >= 0:
             os.close(self._log)
             self._log = -1
-        for latch in (self.ready, self.fatal, self.drained):
+        for latch in (self.ready, self.fatal, self.drained, self._stop):
             latch.close()
 
-    def _drain(self, sock: socket.socket) -> None:
+    def _close_writer(self) -> None:
+        if self._writer >= 0:
+            os.close(self._writer)
+            self._writer = -1
+
+    def _drain(self) -> None:
         try:
-            # Small reads: they bound a line that never ends.
-            while data := sock.recv(_MAX_LINE):
+            while not self._stop.is_set():
+                ready = wait_readable([self._pipe, self._stop.fileno()], _LONG)
+                if self._pipe not in ready:
+                    continue
+                # Small reads: they bound a line that never ends.
+                data = os.read(self._pipe, _MAX_LINE)
+                if not data:
+                    break
                 self._take(data, time.monotonic_ns())
         except OSError as err:
-            _LOG.debug("console: %s", err)  # a killed QEMU resets the connection
+            _LOG.debug("console: %s", err)
         finally:
             self._end_line(time.monotonic_ns())
             self.drained.set()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class RunFolder:
-    """The folder of one run; owns every socket that appears in it.
+    """The folder of one run; owns every socket and FIFO that appears in it.
 
     :param path: An existing folder.
     :raise OSError: When it cannot be opened.
@@ -87,6 +87,14 @@ class RunFolder:
         self._held[name] = os.open(name, flags, dir_fd=self._fd)
         self.unlink(name)
 
+    def make_fifo(self, name: str) -> None:
+        """Make a FIFO that only our user may open.
+
+        :param name: The file name.
+        :raise OSError: When the name is taken, or cannot be made.
+        """
+        os.mkfifo(name, 0o600, dir_fd=self._fd)
+
     def open(self, name: str, flags: int) -> int:
         """Open a file of the folder, never through a symbolic link.
 
@@ -103,7 +111,7 @@ class RunFolder:
             os.unlink(name, dir_fd=self._fd)
 
     def close(self) -> None:
-        """Remove every socket of the folder, and let go of it; idempotent."""
+        """Remove every socket and FIFO of the folder, and let go of it; idempotent."""
         if self._fd < 0:
             return
         try:
@@ -129,5 +137,5 @@ class RunFolder:
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-                if stat.S_ISSOCK(status.st_mode):
+                if stat.S_ISSOCK(status.st_mode) or stat.S_ISFIFO(status.st_mode):
                     os.unlink(name, dir_fd=self._fd)

@@ -54,22 +54,19 @@ class Machine(ProcessOwner):
     def _launch(self, deadline: float, abort: tuple[int, ...]) -> None:
         self._resources.callback(self.end.latch.close)
         self._resources.callback(self.console.close)
-        # Both listen before QEMU starts: it connects once, at once.
-        with (
-            self._folder.listen(names.QMP_SOCKET) as monitor,
-            self._folder.listen(names.CONSOLE_SOCKET) as console,
-        ):
+        # Both are there before QEMU starts: it connects once, at once.
+        self.console.start()
+        with self._folder.listen(names.QMP_SOCKET) as monitor:
             self.process.launch()
             fds = (*abort, self.process.pidfd)
             monitor_sock = self._accept(monitor, deadline, fds)
             self._resources.callback(monitor_sock.close)
-            console_sock = self._accept(console, deadline, fds)
         self._folder.unlink(names.QMP_SOCKET)
-        self._folder.unlink(names.CONSOLE_SOCKET)
-        self.console.start(console_sock)
-        # QEMU answers when its main loop runs, so every device is realized then.
+        # QEMU answers when its main loop runs, so every device is realized then,
+        # and the console open.
         timeout = deadline - time.monotonic()
         self.monitor.connect(monitor_sock, timeout=timeout, abort=fds)
+        self.console.connected()
         self._folder.hold(names.SSH_SOCKET)
 
     def connect_ssh(self) -> socket.socket:
@@ -92,5 +89,5 @@ class Machine(ProcessOwner):
     ) -> socket.socket:
         fds = [listener.fileno(), *abort]
         if listener.fileno() not in wait_readable(fds, deadline - time.monotonic()):
-            raise MachineError("it did not connect to its sockets in time")
+            raise MachineError("it did not connect to its monitor in time")
         return listener.accept()[0]

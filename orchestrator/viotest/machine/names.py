@@ -5,8 +5,12 @@ from __future__ import annotations
 
 #: QEMU's monitor; we listen, QEMU connects.
 QMP_SOCKET = "qmp.sock"
-#: The guest's serial console; we listen, QEMU connects.
-CONSOLE_SOCKET = "console.sock"
+#: The guest's serial console as QEMU knows it, which adds the endings itself.
+CONSOLE_PIPE = "console"
+#: The FIFO that QEMU reads; nobody writes to it.
+CONSOLE_IN = "console.in"
+#: The FIFO that QEMU writes.
+CONSOLE_OUT = "console.out"
 #: Leads to the guest's SSH port; QEMU listens.
 SSH_SOCKET = "ssh.sock"
 #: The device's monitor; the device listens.

@@ -19,7 +19,7 @@ _HERE = Path(__file__).parent
 _PYTHON = (sys.executable, "-S", "-E")
 _CHARDEVS = (
     *("-chardev", "socket,id=mon,path=qmp.sock"),
-    *("-chardev", "socket,id=console,path=console.sock"),
+    *("-chardev", "pipe,id=console,path=console"),
 )
 
 

@@ -22,11 +22,19 @@ def connect(chardev: str) -> socket.socket:
     return sock
 
 
+def open_pipe(chardev: str) -> int:
+    for argument in sys.argv:
+        if found := re.fullmatch(rf"pipe,id={chardev},path=(.*)", argument):
+            os.open(f"{found[1]}.in", os.O_RDWR)
+            return os.open(f"{found[1]}.out", os.O_RDWR)
+    raise AssertionError(sys.argv)
+
+
 class FakeQemu:
     def __init__(self, mode: str) -> None:
         self.mode = mode
         self.monitor = connect("mon")
-        self.console = connect("console")
+        self.console = os.fdopen(open_pipe("console"), "wb", buffering=0)
         self.ssh = socket.socket(socket.AF_UNIX)
         self.ssh.bind("ssh.sock")
         self.ssh.listen()
@@ -42,7 +50,7 @@ class FakeQemu:
 
     def execute(self, command: str, arguments: dict[str, object]) -> object:
         if command == "x-say":
-            self.console.sendall(str(arguments["text"]).encode("latin-1"))
+            self.console.write(str(arguments["text"]).encode("latin-1"))
         elif command == "x-event":
             self.send({"event": arguments["name"], "data": arguments["data"]})
         elif command == "x-exit":

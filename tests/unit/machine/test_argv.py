@@ -95,7 +95,7 @@ def test_argv_holds_only_relative_sockets() -> None:
     argv = argv_of(Scenario())
     assert values(argv, "-chardev") == [
         "socket,id=mon,path=qmp.sock",
-        "socket,id=console,path=console.sock",
+        "pipe,id=console,path=console",
     ]
     assert "hostfwd=unix:/proc/self/cwd/ssh.sock-:22" in values(argv, "-netdev")[0]
 

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The console's reader, fed by a socket pair with whatever a guest may print."""
+"""The console's reader, fed through its pipe with whatever a guest may print."""
 
 from __future__ import annotations
 
 import contextlib
-import socket
+import ctypes
+import os
+import stat
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +23,17 @@ if TYPE_CHECKING:
 
     from tests.unit.machine.conftest import Timeline
 
+# Like QEMU's serial port: a byte at a time, and what does not fit is lost.
+FLOOD = """
+import os
+fd = os.open("console.out", os.O_RDWR | os.O_NONBLOCK)
+for number in range(30_000):
+    for byte in b"%9d\\n" % number:
+        try:
+            os.write(fd, bytes((byte,)))
+        except BlockingIOError:
+            pass
+"""
 BEACON = b'VIOTEST-BEACON {"monotonic_ns": 1234, "release": "6.12.1-amd64"}\r\n'
 
 
@@ -26,14 +41,14 @@ BEACON = b'VIOTEST-BEACON {"monotonic_ns": 1234, "release": "6.12.1-amd64"}\r\n'
 def console_of(
     folder: Path, *chunks: bytes, record: Timeline | None = None
 ) -> Iterator[Console]:
-    ours, theirs = socket.socketpair()
     with RunFolder(folder) as run:
         console = Console(run) if record is None else Console(run, record=record)
-        console.start(ours)
-        for chunk in chunks:
-            theirs.sendall(chunk)
-            time.sleep(0.01 if len(chunks) > 1 else 0)
-        theirs.close()
+        console.start()
+        with (folder / "console.out").open("wb", buffering=0) as pipe:
+            console.connected()
+            for chunk in chunks:
+                assert pipe.write(chunk) == len(chunk)
+                time.sleep(0.01 if len(chunks) > 1 else 0)
         assert console.drained.wait(5)
         yield console
         console.close()
@@ -44,6 +59,63 @@ def test_console_log_is_raw(tmp_path: Path) -> None:
     with console_of(tmp_path, data) as console:
         assert console.tail() == ("hello", "\ufffd\ufffd\\x00", "no end")
     assert (tmp_path / "console.log").read_bytes() == data
+
+
+def hold_gil_until_end(pid: int) -> None:
+    """Wait for a process in a way that lets no other thread run Python."""
+    info = ctypes.create_string_buffer(128)  # a siginfo_t
+    # Unlike CDLL, PyDLL keeps the lock for the length of the call.
+    waitid = ctypes.PyDLL(None).waitid
+    assert waitid(os.P_PID, pid, info, os.WEXITED | os.WNOWAIT) == 0
+
+
+def test_console_loses_nothing_while_python_is_busy(tmp_path: Path) -> None:
+    with RunFolder(tmp_path) as run, contextlib.closing(Console(run)) as console:
+        console.start()
+        argv = [sys.executable, "-S", "-E", "-c", FLOOD]
+        with subprocess.Popen(argv, cwd=tmp_path) as child:
+            hold_gil_until_end(child.pid)
+        assert child.returncode == 0
+        console.connected()
+        assert console.drained.wait(10)
+    data = (tmp_path / "console.log").read_bytes()
+    assert data == b"".join(b"%9d\n" % number for number in range(30_000))
+
+
+def test_console_pipes_are_private_and_go(tmp_path: Path) -> None:
+    names = {"console.in", "console.out"}
+    with RunFolder(tmp_path) as run, contextlib.closing(Console(run)) as console:
+        console.start()
+        modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+        assert {n for n, mode in modes.items() if stat.S_ISFIFO(mode)} == names
+        assert {stat.S_IMODE(modes[name]) for name in names} == {0o600}
+        # Nobody has written yet, but that is not the end.
+        assert not console.drained.wait(0.05)
+        console.connected()
+        assert console.drained.wait(5)
+        assert not names & {path.name for path in tmp_path.iterdir()}
+
+
+def test_console_that_nobody_opens_is_closed_at_once(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    with RunFolder(tmp_path) as run, contextlib.closing(Console(run)) as console:
+        console.start()
+    assert time.monotonic() - begin < 0.5
+    assert [path.name for path in tmp_path.iterdir()] == ["console.log"]
+
+
+def test_console_is_closed_though_someone_holds_it(tmp_path: Path) -> None:
+    with RunFolder(tmp_path) as run:
+        console = Console(run)
+        console.start()
+        with (tmp_path / "console.out").open("r+b", buffering=0) as pipe:
+            console.connected()
+            pipe.write(b"the last words")
+            begin = time.monotonic()
+            console.close()
+        assert time.monotonic() - begin < 5
+        assert console.drained.is_set()
+    assert (tmp_path / "console.log").read_bytes() == b"the last words"
 
 
 def test_console_lines_are_stamped(tmp_path: Path, timeline: Timeline) -> None:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 def sockets(folder: Path) -> list[str]:
-    return [p.name for p in folder.iterdir() if stat.S_ISSOCK(p.lstat().st_mode)]
+    """Return the sockets and FIFOs in a folder."""
+    modes = {p.name: p.lstat().st_mode for p in folder.iterdir()}
+    return [n for n, m in modes.items() if stat.S_ISSOCK(m) or stat.S_ISFIFO(m)]
 
 
 def open_fds() -> int:
