@@ -19,6 +19,7 @@
 /* Buffers this much longer than needed are zeroed up to the tail; longer ones are malformed. */
 #define MAX_EXCESS 65536
 #define NR_TYPES (VIRTIO_IOMMU_T_PROBE + 1)
+#define MAX_BATCHES 16 /* on the reactor at a time */
 
 _Static_assert(offsetof(struct virtio_iommu_req_probe, properties) == MAX_READABLE,
 	       "nothing readable may be longer");
@@ -405,18 +406,32 @@ static int handle_one(struct iommu *iommu, struct virtqueue *vq)
 	return r;
 }
 
+/* What is available now, with one publish. As handle_one(). */
+static int run_batch(struct iommu *iommu, struct virtqueue *vq)
+{
+	int nr = virtqueue_poll(vq), r = nr < 0 ? nr : 0;
+
+	for (; nr > 0 && r == 0; nr--)
+		r = handle_one(iommu, vq);
+	virtio_pci_flush(&iommu->vdev, IOMMU_QUEUE_REQUEST);
+	return r;
+}
+
 void request_queue_run(struct iommu *iommu)
 {
 	struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
-	int nr, r;
+	int nr = 1, r = 0;
 
 	if (hold_active(&iommu->hold))
 		return;
-	nr = virtqueue_poll(vq);
-	/* What is added meanwhile has a notification of its own. */
-	for (r = nr < 0 ? nr : 0; nr > 0 && r == 0; nr--)
-		r = handle_one(iommu, vq);
-	virtio_pci_flush(&iommu->vdev, IOMMU_QUEUE_REQUEST);
-	if (r < 0)
+	for (unsigned i = 0; i < MAX_BATCHES && r == 0 && nr > 0; i++) {
+		r = run_batch(iommu, vq);
+		if (r == 0)
+			nr = virtqueue_arm(vq);
+	}
+	if (r < 0 || nr < 0)
 		virtio_pci_needs_reset(&iommu->vdev);
+	else if (r == 0 && nr > 0)
+		/* A guest that never pauses: others have their turn, then we go on. */
+		hold_resume(&iommu->hold);
 }
