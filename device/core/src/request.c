@@ -31,6 +31,9 @@ _Static_assert(offsetof(struct virtio_iommu_req_attach, domain) ==
 struct request {
 	uint64_t taken_ns;
 	uint64_t writable; /* bytes, tail included */
+	struct viommu_log_record record;
+	struct inject_target target;
+	/* Last: PROBE ends with an array of no size. */
 	union {
 		struct virtio_iommu_req_head head;
 		struct virtio_iommu_req_attach attach;
@@ -40,8 +43,6 @@ struct request {
 		struct virtio_iommu_req_probe probe;
 		uint8_t bytes[MAX_READABLE];
 	};
-	struct viommu_log_record record;
-	struct inject_target target;
 };
 
 static bool type_known(const struct iommu *iommu, uint8_t type)
