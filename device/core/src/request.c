@@ -377,12 +377,16 @@ static int complete(struct iommu *iommu, struct virtqueue *vq, struct request *r
 	return r;
 }
 
-/* 1 if the request, and so the queue, is held back; negative if the queue is broken. */
-static int handle_one(struct iommu *iommu, struct virtqueue *vq)
+/*
+ * A request is taken when the one before it was answered: one look at the clock
+ * for each. 1 if the request, and so the queue, is held back; negative
+ * if the queue is broken.
+ */
+static int handle_one(struct iommu *iommu, struct virtqueue *vq, uint64_t *now_ns)
 {
 	struct virtqueue_chain chain;
 	struct request request = {
-		.taken_ns = log_now_ns(),
+		.taken_ns = *now_ns,
 		.record = {
 			.endpoint = UINT32_MAX,
 			.domain = UINT32_MAX,
@@ -404,6 +408,7 @@ static int handle_one(struct iommu *iommu, struct virtqueue *vq)
 	}
 	/* Before the publish: who sees the answer finds the record in the log. */
 	account(iommu, &request);
+	*now_ns = request.record.time_ns;
 	return r;
 }
 
@@ -411,9 +416,10 @@ static int handle_one(struct iommu *iommu, struct virtqueue *vq)
 static int run_batch(struct iommu *iommu, struct virtqueue *vq)
 {
 	int nr = virtqueue_poll(vq), r = nr < 0 ? nr : 0;
+	uint64_t now_ns = log_now_ns();
 
 	for (; nr > 0 && r == 0; nr--)
-		r = handle_one(iommu, vq);
+		r = handle_one(iommu, vq, &now_ns);
 	virtio_pci_flush(&iommu->vdev, IOMMU_QUEUE_REQUEST);
 	return r;
 }
