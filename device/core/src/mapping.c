@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #define SLAB_SIZE 65536
+#define MAX_HEIGHT 64 /* 1.44 log2(n) at most, so there is no such tree */
 
 struct mapping_slab {
 	struct mapping_slab *next;
@@ -172,12 +173,73 @@ static uint64_t mapping_size(const struct mapping *mapping)
 	return mapping->end - mapping->start + 1; /* 0 stands for 2^64 */
 }
 
+/* The links from the root down to where something changes. */
+struct path {
+	unsigned depth;
+	struct mapping **links[MAX_HEIGHT];
+};
+
+/* Where the mapping that starts at start is, or would be. */
+static struct mapping **descend(struct mapping_tree *tree, uint64_t start, struct path *path)
+{
+	struct mapping **link = &tree->root;
+
+	path->depth = 0;
+	while (*link && (*link)->start != start) {
+		path->links[path->depth++] = link;
+		link = start < (*link)->start ? &(*link)->left : &(*link)->right;
+	}
+	return link;
+}
+
+/* Repairs the nodes of a path from its end up, as far as heights change. */
+static void repair(struct path *path)
+{
+	while (path->depth) {
+		struct mapping **link = path->links[--path->depth];
+		uint32_t before = (*link)->height;
+
+		*link = balance(*link);
+		if ((*link)->height == before)
+			return;
+	}
+}
+
+/* Takes the node at link, to which path leads, out of the tree. */
+static struct mapping *take_out(struct mapping **link, struct path *path)
+{
+	struct mapping *node = *link, *last, **inner = &node->left;
+	unsigned top = path->depth;
+
+	if (!node->left || !node->right) {
+		*link = node->left ? node->left : node->right;
+		repair(path);
+		return node;
+	}
+	/* The one before it takes its place. */
+	path->links[path->depth++] = link;
+	while ((*inner)->right) {
+		path->links[path->depth++] = inner;
+		inner = &(*inner)->right;
+	}
+	last = *inner;
+	*inner = last->left;
+	last->left = node->left;
+	last->right = node->right;
+	last->height = node->height;
+	*link = last;
+	if (path->depth > top + 1)
+		path->links[top + 1] = &last->left;
+	repair(path);
+	return node;
+}
+
 void mapping_insert(struct mapping_tree *tree, struct mapping *mapping)
 {
-	struct mapping *left, *right;
+	struct path path;
 
-	split(tree->root, mapping->start, &left, &right);
-	tree->root = join(left, mapping, right);
+	*descend(tree, mapping->start, &path) = update(mapping);
+	repair(&path);
 	atomic_fetch_add(&tree->nr_mappings, 1);
 	atomic_fetch_add(&tree->nr_bytes, mapping_size(mapping));
 }
@@ -214,8 +276,16 @@ const struct mapping *mapping_first(const struct mapping_tree *tree, uint64_t st
 
 struct mapping *mapping_cut(struct mapping_tree *tree, uint64_t start, uint64_t end)
 {
-	struct mapping *below, *rest, *cut, *above = NULL;
+	struct mapping *below, *rest, *cut, *above = NULL, **link;
+	struct path path;
 
+	/* Most often it is one mapping: then the tree changes at one place only. */
+	link = descend(tree, start, &path);
+	if (*link && (*link)->end == end) {
+		cut = take_out(link, &path);
+		cut->left = cut->right = NULL;
+		return cut;
+	}
 	split(tree->root, start, &below, &rest);
 	if (end == UINT64_MAX)
 		cut = rest;

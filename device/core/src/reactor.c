@@ -154,24 +154,29 @@ static void free_removed_works(struct reactor *reactor, bool all)
 	pthread_mutex_unlock(&reactor->work_lock);
 }
 
+int reactor_turn(struct reactor *reactor, int timeout_ms)
+{
+	struct epoll_event events[EVENTS_PER_WAIT];
+	/* EINTR: a debugger, or SIGCONT after SIGSTOP. Other errors cannot happen. */
+	int nr = epoll_wait(reactor->epoll_fd, events, EVENTS_PER_WAIT, timeout_ms);
+
+	for (int i = 0; i < nr; i++) {
+		struct source *source = events[i].data.ptr;
+
+		if (!source->removed)
+			source->handler(source->opaque, events[i].events);
+	}
+	free_removed(reactor, false);
+	free_removed_works(reactor, false);
+	return nr;
+}
+
 static void *reactor_thread(void *opaque)
 {
 	struct reactor *reactor = opaque;
-	struct epoll_event events[EVENTS_PER_WAIT];
 
-	while (!atomic_load(&reactor->stopping)) {
-		/* EINTR: a debugger, or SIGCONT after SIGSTOP. Other errors cannot happen. */
-		int nr = epoll_wait(reactor->epoll_fd, events, EVENTS_PER_WAIT, -1);
-
-		for (int i = 0; i < nr; i++) {
-			struct source *source = events[i].data.ptr;
-
-			if (!source->removed)
-				source->handler(source->opaque, events[i].events);
-		}
-		free_removed(reactor, false);
-		free_removed_works(reactor, false);
-	}
+	while (!atomic_load(&reactor->stopping))
+		reactor_turn(reactor, -1);
 	return NULL;
 }
 

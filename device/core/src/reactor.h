@@ -21,6 +21,12 @@ void reactor_remove(struct reactor *reactor, int fd);
 
 int reactor_start(struct reactor *reactor); /* renews the log's heartbeat every 100 ms */
 void reactor_stop(struct reactor *reactor); /* returns when the thread has ended */
+/*
+ * Handles what is ready, waiting for it at most timeout_ms (-1: for ever); the
+ * number of events. What the thread does all the time; while it is stopped,
+ * somebody else may, and is the reactor's thread then.
+ */
+int reactor_turn(struct reactor *reactor, int timeout_ms);
 
 /*
  * Runs handler(opaque, 0) once on the reactor thread, soon. Any thread; never

@@ -19,6 +19,7 @@
 /* Buffers this much longer than needed are zeroed up to the tail; longer ones are malformed. */
 #define MAX_EXCESS 65536
 #define NR_TYPES (VIRTIO_IOMMU_T_PROBE + 1)
+#define MAX_BATCHES 16 /* on the reactor at a time */
 
 _Static_assert(offsetof(struct virtio_iommu_req_probe, properties) == MAX_READABLE,
 	       "nothing readable may be longer");
@@ -30,6 +31,9 @@ _Static_assert(offsetof(struct virtio_iommu_req_attach, domain) ==
 struct request {
 	uint64_t taken_ns;
 	uint64_t writable; /* bytes, tail included */
+	struct viommu_log_record record;
+	struct inject_target target;
+	/* Last: PROBE ends with an array of no size. */
 	union {
 		struct virtio_iommu_req_head head;
 		struct virtio_iommu_req_attach attach;
@@ -39,8 +43,6 @@ struct request {
 		struct virtio_iommu_req_probe probe;
 		uint8_t bytes[MAX_READABLE];
 	};
-	struct viommu_log_record record;
-	struct inject_target target;
 };
 
 static bool type_known(const struct iommu *iommu, uint8_t type)
@@ -375,12 +377,16 @@ static int complete(struct iommu *iommu, struct virtqueue *vq, struct request *r
 	return r;
 }
 
-/* 1 if the request, and so the queue, is held back; negative if the queue is broken. */
-static int handle_one(struct iommu *iommu, struct virtqueue *vq)
+/*
+ * A request is taken when the one before it was answered: one look at the clock
+ * for each. 1 if the request, and so the queue, is held back; negative
+ * if the queue is broken.
+ */
+static int handle_one(struct iommu *iommu, struct virtqueue *vq, uint64_t *now_ns)
 {
 	struct virtqueue_chain chain;
 	struct request request = {
-		.taken_ns = log_now_ns(),
+		.taken_ns = *now_ns,
 		.record = {
 			.endpoint = UINT32_MAX,
 			.domain = UINT32_MAX,
@@ -402,21 +408,37 @@ static int handle_one(struct iommu *iommu, struct virtqueue *vq)
 	}
 	/* Before the publish: who sees the answer finds the record in the log. */
 	account(iommu, &request);
+	*now_ns = request.record.time_ns;
+	return r;
+}
+
+/* What is available now, with one publish. As handle_one(). */
+static int run_batch(struct iommu *iommu, struct virtqueue *vq)
+{
+	int nr = virtqueue_poll(vq), r = nr < 0 ? nr : 0;
+	uint64_t now_ns = log_now_ns();
+
+	for (; nr > 0 && r == 0; nr--)
+		r = handle_one(iommu, vq, &now_ns);
+	virtio_pci_flush(&iommu->vdev, IOMMU_QUEUE_REQUEST);
 	return r;
 }
 
 void request_queue_run(struct iommu *iommu)
 {
 	struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
-	int nr, r;
+	int nr = 1, r = 0;
 
 	if (hold_active(&iommu->hold))
 		return;
-	nr = virtqueue_poll(vq);
-	/* What is added meanwhile has a notification of its own. */
-	for (r = nr < 0 ? nr : 0; nr > 0 && r == 0; nr--)
-		r = handle_one(iommu, vq);
-	virtio_pci_flush(&iommu->vdev, IOMMU_QUEUE_REQUEST);
-	if (r < 0)
+	for (unsigned i = 0; i < MAX_BATCHES && r == 0 && nr > 0; i++) {
+		r = run_batch(iommu, vq);
+		if (r == 0)
+			nr = virtqueue_arm(vq);
+	}
+	if (r < 0 || nr < 0)
 		virtio_pci_needs_reset(&iommu->vdev);
+	else if (r == 0 && nr > 0)
+		/* A guest that never pauses: others have their turn, then we go on. */
+		hold_resume(&iommu->hold);
 }

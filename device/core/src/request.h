@@ -5,7 +5,7 @@
 
 struct iommu;
 
-/* Answers all requests that are available now: one publish, at most one interrupt. */
+/* Answers what is available: one publish, and at most one interrupt, for each batch. */
 void request_queue_run(struct iommu *iommu);
 
 #endif /* REQUEST_H */

@@ -160,7 +160,7 @@ int virtio_pci_init(struct virtio_pci *vdev, struct viommu_ctx *ctx,
 		.source = config->source,
 		.config_size = config->config_size,
 		.offered = config->features | 1ull << VIRTIO_F_VERSION_1 |
-			   1ull << VIRTIO_RING_F_INDIRECT_DESC,
+			   1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX,
 	};
 	r = vfu_create(&vfu_config, &vdev->vfu);
 	if (r < 0)
@@ -263,6 +263,14 @@ static bool features_acceptable(const struct virtio_pci *vdev)
 	       vdev->driver_features >> VIRTIO_F_VERSION_1 & 1;
 }
 
+static void negotiated(struct virtio_pci *vdev)
+{
+	for (unsigned i = 0; i < VIRTIO_PCI_NR_QUEUES; i++)
+		virtqueue_set_event_idx(&vdev->queues[i],
+					virtio_pci_has(vdev, VIRTIO_RING_F_EVENT_IDX));
+	vdev->ops.negotiated(vdev->opaque);
+}
+
 void virtio_pci_set_status(struct virtio_pci *vdev, uint8_t value)
 {
 	struct viommu_log_record record = {
@@ -284,7 +292,7 @@ void virtio_pci_set_status(struct virtio_pci *vdev, uint8_t value)
 	/* Bits are only added: "The driver MUST NOT clear a device status bit." */
 	vdev->status |= added;
 	if (added & VIRTIO_CONFIG_S_FEATURES_OK)
-		vdev->ops.negotiated(vdev->opaque);
+		negotiated(vdev);
 	/* Buffers may have been made available before DRIVER_OK, and notified then. */
 	for (unsigned i = 0; added & VIRTIO_CONFIG_S_DRIVER_OK && i < VIRTIO_PCI_NR_QUEUES; i++)
 		virtio_pci_notify(vdev, i);

@@ -73,6 +73,56 @@ int virtqueue_enable(struct virtqueue *vq)
 	return 0;
 }
 
+void virtqueue_set_event_idx(struct virtqueue *vq, bool on)
+{
+	vq->event_idx = on;
+}
+
+/* Behind the available ring: the used index at which the driver wants an interrupt. */
+static uint64_t used_event_addr(const struct virtqueue *vq)
+{
+	return vq->driver + offsetof(struct vring_avail, ring) + vq->size * sizeof(uint16_t);
+}
+
+/* Behind the used ring: the available index at which we want a notification. */
+static uint64_t avail_event_addr(const struct virtqueue *vq)
+{
+	return vq->device + offsetof(struct vring_used, ring) +
+	       vq->size * sizeof(struct vring_used_elem);
+}
+
+static uint16_t *used_flags(const struct virtqueue *vq)
+{
+	return ring_field(vq, vq->device + offsetof(struct vring_used, flags), MEMORY_WRITE);
+}
+
+int virtqueue_arm(struct virtqueue *vq)
+{
+	uint16_t *field = vq->event_idx ? ring_field(vq, avail_event_addr(vq), MEMORY_WRITE) :
+					  used_flags(vq);
+
+	if (!field)
+		return -EFAULT;
+	/*
+	 * Visible before the available index is read: the driver stores and loads
+	 * the two the other way round. An exchange, as in virtqueue_publish().
+	 */
+	__atomic_exchange_n(field, vq->event_idx ? htole16(vq->next_avail) : 0, __ATOMIC_SEQ_CST);
+	return virtqueue_poll(vq);
+}
+
+void virtqueue_disarm(struct virtqueue *vq)
+{
+	uint16_t *flags;
+
+	/* With the index, it is enough to leave it behind. */
+	if (vq->event_idx)
+		return;
+	flags = used_flags(vq);
+	if (flags)
+		__atomic_store_n(flags, htole16(VRING_USED_F_NO_NOTIFY), __ATOMIC_RELAXED);
+}
+
 int virtqueue_poll(struct virtqueue *vq)
 {
 	uint64_t addr = vq->driver + offsetof(struct vring_avail, idx);
@@ -81,8 +131,11 @@ int virtqueue_poll(struct virtqueue *vq)
 
 	if (!idx)
 		return -EFAULT;
-	/* Acquire: the ring entries and descriptors were written before the index. */
-	nr = le16toh(__atomic_load_n(idx, __ATOMIC_ACQUIRE)) - vq->next_avail;
+	/*
+	 * The ring entries and descriptors were written before the index; after
+	 * virtqueue_arm() it must also be read after what that has written.
+	 */
+	nr = le16toh(__atomic_load_n(idx, __ATOMIC_SEQ_CST)) - vq->next_avail;
 	return nr <= vq->size ? nr : -EINVAL;
 }
 
@@ -218,26 +271,37 @@ int virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t len)
 	return 0;
 }
 
+/* "The device MUST ignore the lower bit of flags" with VIRTIO_F_EVENT_IDX, and the index without. */
+static bool wants_interrupt(const struct virtqueue *vq, uint16_t wish, uint16_t old)
+{
+	if (vq->event_idx)
+		return vring_need_event(wish, vq->published, old);
+	return !(wish & VRING_AVAIL_F_NO_INTERRUPT);
+}
+
 int virtqueue_publish(struct virtqueue *vq, bool *ret)
 {
-	uint16_t *idx, *flags;
+	uint16_t old = vq->published, *idx, *wish;
 
 	if (vq->published == vq->next_used) {
 		*ret = false;
 		return 0;
 	}
 	idx = ring_field(vq, vq->device + offsetof(struct vring_used, idx), MEMORY_WRITE);
-	flags = ring_field(vq, vq->driver + offsetof(struct vring_avail, flags), MEMORY_READ);
-	if (!idx || !flags)
+	wish = ring_field(vq,
+			  vq->event_idx ? used_event_addr(vq) :
+					  vq->driver + offsetof(struct vring_avail, flags),
+			  MEMORY_READ);
+	if (!idx || !wish)
 		return -EFAULT;
 	/*
-	 * The flag must be read after the index is visible, or a driver that
+	 * The wish must be read after the index is visible, or a driver that
 	 * enables interrupts and looks at the index in between sees neither.
 	 * An exchange, not a fence: thread sanitizers do not know fences.
 	 */
 	__atomic_exchange_n(idx, htole16(vq->next_used), __ATOMIC_SEQ_CST);
 	vq->published = vq->next_used;
-	*ret = !(le16toh(__atomic_load_n(flags, __ATOMIC_SEQ_CST)) & VRING_AVAIL_F_NO_INTERRUPT);
+	*ret = wants_interrupt(vq, le16toh(__atomic_load_n(wish, __ATOMIC_SEQ_CST)), old);
 	return 0;
 }
 

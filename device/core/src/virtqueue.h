@@ -23,6 +23,7 @@ struct virtqueue {
 	const struct memory *memory;
 	uint16_t size;
 	bool enabled;
+	bool event_idx; /* VIRTIO_RING_F_EVENT_IDX was negotiated */
 	uint16_t vector;
 	uint64_t desc;   /* descriptor area */
 	uint64_t driver; /* available ring */
@@ -54,11 +55,21 @@ void virtqueue_reset(struct virtqueue *vq);
 /* -EINVAL if the ring addresses are not aligned as the specification asks. */
 int virtqueue_enable(struct virtqueue *vq);
 
+/* What of the ring is decided by negotiated features, before the queue is used. */
+void virtqueue_set_event_idx(struct virtqueue *vq, bool on);
+
 /*
  * The number of chains available. -EFAULT if the ring is not in memory,
  * -EINVAL if its index is impossible.
  */
 int virtqueue_poll(struct virtqueue *vq);
+/*
+ * Asks the driver to notify of the next chain. What virtqueue_poll() says
+ * afterwards is returned: such chains may come without a notification.
+ */
+int virtqueue_arm(struct virtqueue *vq);
+/* Asks for no notifications for now: virtqueue_poll() will be called often. A hint. */
+void virtqueue_disarm(struct virtqueue *vq);
 /*
  * Takes the next of the chains that virtqueue_poll() announced. A broken chain
  * is a success with malformed set: it is returned to the driver like any other.

@@ -51,7 +51,7 @@ void harness_require(bool ok, const char *file, int line, const char *text)
 	_exit(1);
 }
 
-int main(int argc, char **argv)
+int harness_main(int argc, char **argv)
 {
 	const char *filter = argc > 1 ? argv[1] : "";
 	unsigned int nr_failed = 0, nr_run = 0;

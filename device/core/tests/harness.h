@@ -2,8 +2,8 @@
 /*
  * harness.h - the smallest test harness that reports TAP.
  *
- * TEST(name) { ... } defines and registers a test; harness.c has main(), which
- * runs them in the order of the file, or only those whose name contains an
+ * TEST(name) { ... } defines and registers a test; harness_main() runs
+ * them in the order of the file, or only those whose name contains an
  * argument. CHECK*() note a failure and go on, and may be used from any thread;
  * they are expressions, true if the check held. REQUIRE() is for the
  * arrangement: without it the rest means nothing, so it ends the program.
@@ -20,6 +20,7 @@ struct test {
 	struct test *next;
 };
 
+int harness_main(int argc, char **argv);
 void harness_register(struct test *test);
 bool harness_check(bool ok, const char *file, int line, const char *text);
 bool harness_check_eq(intmax_t a, intmax_t b, const char *file, int line, const char *text);

@@ -28,12 +28,17 @@
 
 /* --- life --- */
 
+static const char *prefix(const struct rig *rig)
+{
+	return rig->borrowed ? "b-" : "";
+}
+
 static int connect_to(struct rig *rig, const char *name)
 {
 	char path[128];
 	int sock;
 
-	snprintf(path, sizeof(path), "%s/%s", rig->dir, name);
+	snprintf(path, sizeof(path), "%s/%s%s", rig->dir, prefix(rig), name);
 	sock = client_connect(path);
 	REQUIRE(client_version(sock) >= 0);
 	REQUIRE(!client_dma_map(sock, RIG_RAM, RIG_RAM_SIZE, 3, rig->memfd, 0));
@@ -52,7 +57,7 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 
 	if (iommu)
 		iommu_config = *iommu;
-	snprintf(path, sizeof(path), "%s/iommu", rig->dir);
+	snprintf(path, sizeof(path), "%s/%siommu", rig->dir, prefix(rig));
 	iommu_config.socket_path = path;
 	REQUIRE(!viommu_ctx_add_iommu(rig->ctx, &iommu_config, &rig->iommu_index));
 	for (unsigned i = 0; i < RIG_NR_ENDPOINTS; i++) {
@@ -67,28 +72,61 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 		};
 
 		name[2] += i;
-		snprintf(path, sizeof(path), "%s/%s", rig->dir, name);
+		snprintf(path, sizeof(path), "%s/%s%s", rig->dir, prefix(rig), name);
 		REQUIRE(!viommu_ctx_add_endpoint(rig->ctx, &config, &rig->endpoint_index[i]));
 	}
 }
 
-void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu)
+static void create_ram(struct rig *rig)
 {
-	static const char *const names[] = { "ep0", "ep1", "ep2" };
+	rig->memfd = make_memfd(RIG_RAM_SIZE, true);
+	rig->ram = mmap(NULL, RIG_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, rig->memfd, 0);
+	REQUIRE(rig->ram != MAP_FAILED);
+}
+
+/* A context with everything of ours added, not started. */
+static void create(struct rig *rig, const struct viommu_iommu_config *iommu)
+{
 	const struct viommu_config config = { .log_capacity = 1 << 14 };
 
 	memset(rig, 0, sizeof(*rig));
 	strcpy(rig->dir, "/tmp/viommu-rig.XXXXXX");
 	REQUIRE(mkdtemp(rig->dir));
-	rig->memfd = make_memfd(RIG_RAM_SIZE, true);
-	rig->ram = mmap(NULL, RIG_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, rig->memfd, 0);
-	REQUIRE(rig->ram != MAP_FAILED);
+	create_ram(rig);
 	REQUIRE(!viommu_ctx_create(&config, &rig->ctx));
 	add_functions(rig, iommu);
-	REQUIRE(!viommu_ctx_start(rig->ctx));
+}
+
+static void connect_all(struct rig *rig)
+{
+	static const char *const names[] = { "ep0", "ep1", "ep2" };
+
 	rig->iommu = connect_to(rig, "iommu");
 	for (unsigned i = 0; i < RIG_NR_ENDPOINTS; i++)
 		rig->endpoints[i] = connect_to(rig, names[i]);
+}
+
+void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu)
+{
+	create(rig, iommu);
+	REQUIRE(!viommu_ctx_start(rig->ctx));
+	connect_all(rig);
+}
+
+void rig_start_pair(struct rig *first, struct rig *second)
+{
+	create(first, NULL);
+	memset(second, 0, sizeof(*second));
+	second->ctx = first->ctx;
+	second->borrowed = true;
+	strcpy(second->dir, first->dir);
+	create_ram(second);
+	add_functions(second, NULL);
+	REQUIRE(!viommu_ctx_start(first->ctx));
+	connect_all(first);
+	connect_all(second);
+	rig_init_driver(first, RIG_ALL_FEATURES);
+	rig_init_driver(second, RIG_ALL_FEATURES);
 }
 
 void rig_start_ready(struct rig *rig, const struct viommu_iommu_config *iommu)
@@ -102,11 +140,13 @@ void rig_stop(struct rig *rig)
 	close(rig->iommu);
 	for (unsigned i = 0; i < RIG_NR_ENDPOINTS; i++)
 		close(rig->endpoints[i]);
-	viommu_ctx_destroy(rig->ctx);
+	if (!rig->borrowed)
+		viommu_ctx_destroy(rig->ctx);
 	munmap(rig->ram, RIG_RAM_SIZE);
 	close(rig->memfd);
 	/* The server has removed its sockets, or this fails. */
-	CHECK(!rmdir(rig->dir));
+	if (!rig->borrowed)
+		CHECK(!rmdir(rig->dir));
 }
 
 /* --- the virtio device --- */
@@ -215,12 +255,16 @@ void rig_kick(struct rig *rig, unsigned queue)
 bool rig_take_used(struct rig *rig, unsigned queue, uint32_t *head, uint32_t *len)
 {
 	struct rig_queue *q = &rig->queues[queue];
+	struct vring_avail *avail = (struct vring_avail *)(rig->ram + q->avail);
 	struct vring_used *used = (struct vring_used *)(rig->ram + q->used);
 	const struct vring_used_elem *elem;
 
 	if (__atomic_load_n(&used->idx, __ATOMIC_ACQUIRE) == q->next_used)
 		return false;
 	elem = &used->ring[q->next_used++ % RIG_QUEUE_SIZE];
+	/* Where VIRTIO_RING_F_EVENT_IDX has it; without, nobody looks there. */
+	if (!rig->keep_used_event)
+		__atomic_store_n(&avail->ring[RIG_QUEUE_SIZE], q->next_used, __ATOMIC_SEQ_CST);
 	*head = elem->id;
 	*len = elem->len;
 	return true;

@@ -40,6 +40,7 @@ struct rig_queue {
 struct rig {
 	char dir[64];
 	viommu_ctx_t *ctx;
+	bool borrowed; /* the context and the directory are another rig's */
 	uint32_t iommu_index;
 	uint32_t endpoint_index[RIG_NR_ENDPOINTS];
 	int iommu; /* sockets */
@@ -47,6 +48,8 @@ struct rig {
 	int memfd;
 	uint8_t *ram;
 	struct rig_queue queues[2];
+	/* Else every used element that is taken asks for an interrupt at the next. */
+	bool keep_used_event;
 	uint64_t log_seq;
 };
 
@@ -55,6 +58,11 @@ void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu);
 /* The same, and the virtio driver initialised with everything offered. */
 void rig_start_ready(struct rig *rig, const struct viommu_iommu_config *iommu);
 void rig_stop(struct rig *rig);
+/*
+ * Two virtio-iommus in one context, with RAM, endpoints and endpoint ids of their
+ * own, as if of two guests; both drivers are ready. The first is stopped last.
+ */
+void rig_start_pair(struct rig *first, struct rig *second);
 
 /* Registers of BAR 4 of the virtio-iommu. */
 uint64_t rig_read(struct rig *rig, uint64_t offset, unsigned count);

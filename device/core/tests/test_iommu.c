@@ -39,7 +39,8 @@ TEST(F_features)
 	CHECK(!(features & FEATURE(BYPASS)));
 	CHECK_EQ(features & 0xff, 0x77);
 	CHECK(features & 1ull << VIRTIO_F_VERSION_1);
-	CHECK(!(features & 1ull << VIRTIO_RING_F_EVENT_IDX));
+	CHECK(features & 1ull << VIRTIO_RING_F_EVENT_IDX);
+	CHECK(features & 1ull << VIRTIO_RING_F_INDIRECT_DESC);
 	rig_stop(&rig);
 }
 
@@ -337,7 +338,8 @@ TEST(event_interrupt)
 {
 	int fds[3] = { make_eventfd(), make_eventfd(), make_eventfd() };
 
-	rig_start_ready(&rig, NULL);
+	rig_start(&rig, NULL);
+	rig_init_driver(&rig, rig_offered(&rig) & ~(1ull << VIRTIO_RING_F_EVENT_IDX));
 	REQUIRE(!client_set_irqs(rig.iommu, 0x24, 2, 0, 3, fds, 3));
 	post_event_buffer(0, 24);
 	rig_probe_read(&rig, RIG_EP0, 0);
@@ -380,5 +382,32 @@ TEST(lost_client_is_a_system_reset)
 	rig_wait_log(&rig, VIOMMU_LOG_CLIENT_GONE);
 	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, IDENTITY), DMA_FAULT_DOMAIN);
 	CHECK_EQ(rig_probe_read(&rig, RIG_EP1, IDENTITY), DMA_FAULT_DOMAIN);
+	rig_stop(&rig);
+}
+
+TEST(two_iommus_know_nothing_of_each_other)
+{
+	static struct rig other;
+	struct viommu_domain_info domains[4];
+
+	rig_start_pair(&rig, &other);
+	memset(rig.ram + RIG_DATA, 1, PAGE);
+	memset(other.ram + RIG_DATA, 2, PAGE);
+	/* The same domain, endpoint and address in both. */
+	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), OK);
+	CHECK_EQ(rig_attach(&other, 1, RIG_ID0, 0), OK);
+	CHECK_EQ(rig_map_page(&rig, 1, PAGE, 0), OK);
+	CHECK_EQ(rig_probe_read(&other, RIG_EP0, PAGE), DMA_FAULT_MAPPING);
+	CHECK_EQ(rig_map_page(&other, 1, PAGE, 0), OK);
+	CHECK_EQ(viommu_ctx_query_domains(rig.ctx, domains, 4), 2);
+	CHECK(domains[0].iommu != domains[1].iommu);
+	CHECK_EQ(rig_dma(&rig, RIG_EP0, DMA_OP_FILL, PAGE, 3, 8), DMA_STATUS_OK);
+	CHECK_EQ(rig.ram[RIG_DATA], 3);
+	CHECK_EQ(other.ram[RIG_DATA], 2);
+	/* One is reset: the other keeps its mappings. */
+	rig_init_driver(&rig, RIG_ALL_FEATURES);
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, PAGE), DMA_FAULT_DOMAIN);
+	CHECK_EQ(rig_probe_read(&other, RIG_EP0, PAGE), DMA_FAULT_NONE);
+	rig_stop(&other);
 	rig_stop(&rig);
 }

@@ -86,7 +86,7 @@ TEST(features_ok_needs_version_1_and_offered_bits)
 {
 	rig_start(&rig, NULL);
 	CHECK(!rig_negotiate(&rig, rig_offered(&rig) & ~(1ull << VIRTIO_F_VERSION_1)));
-	CHECK(!rig_negotiate(&rig, rig_offered(&rig) | 1ull << VIRTIO_RING_F_EVENT_IDX));
+	CHECK(!rig_negotiate(&rig, rig_offered(&rig) | 1ull << VIRTIO_F_RING_PACKED));
 	CHECK(!rig_negotiate(&rig, rig_offered(&rig) | 1ull << 63));
 	CHECK(rig_negotiate(&rig, RIG_ALL_FEATURES));
 	/* Final from here on. */

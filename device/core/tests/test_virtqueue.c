@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Hostile descriptor chains: every one comes back with length 0, and the queue goes on. */
 #include <string.h>
+#include <unistd.h>
 
 #include <linux/virtio_iommu.h>
 #include <linux/virtio_pci.h>
 #include <linux/virtio_ring.h>
 
+#include "client.h"
+#include "fixture.h"
 #include "harness.h"
 #include "rig.h"
 
@@ -48,6 +51,22 @@ static void start_with_attach(void)
 
 	rig_start_ready(&rig, NULL);
 	memcpy(rig.ram + (BUFFER - RIG_RAM), &attach, 20);
+	rig_set_desc(&rig, 0, 0, (struct rig_desc){ BUFFER, 20, NEXT, 1 });
+}
+
+static void check_attached(uint16_t first)
+{
+	uint32_t head = 0, len = 0;
+
+	memset(rig.ram + (BUFFER - RIG_RAM) + 64, 0xaa, 4);
+	rig_make_available(&rig, 0, first);
+	rig_kick(&rig, 0);
+	CHECK(rig_take_used(&rig, 0, &head, &len));
+	CHECK_EQ(head, first);
+	CHECK_EQ(len, 4);
+	for (unsigned i = 0; i < 4; i++)
+		CHECK_EQ(rig.ram[BUFFER - RIG_RAM + 64 + i], 0);
+	CHECK_EQ(rig_detach(&rig, 1, RIG_ID0), VIRTIO_IOMMU_S_OK);
 	rig_set_desc(&rig, 0, 0, (struct rig_desc){ BUFFER, 20, NEXT, 1 });
 }
 
@@ -155,5 +174,150 @@ TEST(a_full_ring_is_one_batch)
 			CHECK(rig_take_used(&rig, 0, &head, &len) && len == 4);
 		CHECK(!rig_take_used(&rig, 0, &head, &len));
 	}
+	rig_stop(&rig);
+}
+
+TEST(indirect_tables_of_every_shape)
+{
+	start_with_attach();
+	/* All of the chain. */
+	set_indirect(0, (struct rig_desc){ BUFFER, 20, NEXT, 1 });
+	set_indirect(1, (struct rig_desc){ BUFFER + 64, 4, WRITE, 0 });
+	rig_set_desc(&rig, 0, 5, (struct rig_desc){ TABLE, 32, INDIRECT, 0 });
+	check_attached(5);
+	/* "the device MUST ignore the write-only flag" in the one that refers to the table. */
+	rig_set_desc(&rig, 0, 5, (struct rig_desc){ TABLE, 32, INDIRECT | WRITE, 0 });
+	check_attached(5);
+	/* The end of a chain, in pieces, and in an order of its own. */
+	rig_set_desc(&rig, 0, 0, (struct rig_desc){ BUFFER, 7, NEXT, 5 });
+	rig_set_desc(&rig, 0, 5, (struct rig_desc){ TABLE, 64, INDIRECT, 0 });
+	set_indirect(0, (struct rig_desc){ BUFFER + 7, 1, NEXT, 3 });
+	set_indirect(3, (struct rig_desc){ BUFFER + 8, 12, NEXT, 2 });
+	set_indirect(2, (struct rig_desc){ BUFFER + 64, 1, WRITE | NEXT, 1 });
+	set_indirect(1, (struct rig_desc){ BUFFER + 65, 3, WRITE, 0 });
+	check_attached(0);
+	rig_stop(&rig);
+}
+
+/* --- notifications --- */
+
+#define EVENT_IDX (1ull << VIRTIO_RING_F_EVENT_IDX)
+
+static uint16_t *avail_field(size_t offset)
+{
+	return (uint16_t *)(rig.ram + rig.queues[0].avail + offset);
+}
+
+static uint16_t *used_event(void)
+{
+	return avail_field(4 + 2 * RIG_QUEUE_SIZE);
+}
+
+static uint16_t avail_event(void)
+{
+	uint16_t *field = (uint16_t *)(rig.ram + rig.queues[0].used + 4 + 8 * RIG_QUEUE_SIZE);
+
+	return __atomic_load_n(field, __ATOMIC_SEQ_CST);
+}
+
+/* With an eventfd for the request queue, and a request in descriptors 0 and 1. */
+static int start_counting(uint64_t without)
+{
+	int fd = make_eventfd();
+
+	start_with_attach();
+	rig_init_driver(&rig, rig_offered(&rig) & ~without);
+	rig.keep_used_event = true;
+	/* VFIO_IRQ_SET_DATA_EVENTFD | ACTION_TRIGGER, MSI-X, vector 1 */
+	REQUIRE(client_set_irqs(rig.iommu, 4 | 32, 2, 1, 1, &fd, 1) >= 0);
+	rig_set_desc(&rig, 0, 0, (struct rig_desc){ BUFFER, 20, NEXT, 1 });
+	rig_set_desc(&rig, 0, 1, (struct rig_desc){ BUFFER + 64, 4, WRITE, 0 });
+	return fd;
+}
+
+static void send_requests(unsigned nr)
+{
+	uint32_t head, len;
+
+	for (unsigned i = 0; i < nr; i++)
+		rig_make_available(&rig, 0, 0);
+	rig_kick(&rig, 0);
+	for (unsigned i = 0; i < nr; i++)
+		CHECK(rig_take_used(&rig, 0, &head, &len) && len == 4);
+}
+
+TEST(interrupt_flag_without_event_idx)
+{
+	int fd = start_counting(EVENT_IDX);
+
+	*used_event() = 0x1234;
+	send_requests(3);
+	CHECK_EQ(eventfd_count(fd), 1);
+	*avail_field(0) = VRING_AVAIL_F_NO_INTERRUPT;
+	send_requests(1);
+	CHECK_EQ(eventfd_count(fd), 0);
+	CHECK_EQ(avail_event(), 0);
+	close(fd);
+	rig_stop(&rig);
+}
+
+TEST(event_idx_decides_on_interrupts)
+{
+	int fd = start_counting(0);
+
+	/* The flag means nothing now. */
+	*avail_field(0) = VRING_AVAIL_F_NO_INTERRUPT;
+	send_requests(1); /* used_event 0: at the first */
+	CHECK_EQ(eventfd_count(fd), 1);
+	send_requests(1); /* not again */
+	CHECK_EQ(eventfd_count(fd), 0);
+	*used_event() = 4;
+	send_requests(2); /* 2, 3 */
+	CHECK_EQ(eventfd_count(fd), 0);
+	send_requests(3); /* 4, 5, 6 in one batch */
+	CHECK_EQ(eventfd_count(fd), 1);
+	*used_event() = 6; /* too late: it is there already */
+	send_requests(1);
+	CHECK_EQ(eventfd_count(fd), 0);
+	close(fd);
+	rig_stop(&rig);
+}
+
+TEST(event_idx_asks_for_the_next_notification)
+{
+	int fd = start_counting(0);
+
+	CHECK_EQ(avail_event(), 0);
+	send_requests(1);
+	CHECK_EQ(eventfd_count(fd), 1);
+	CHECK_EQ(avail_event(), 1);
+	/* To the wrap of the indices and behind it. */
+	for (unsigned nr = 1; nr < 0x10000 + 50; nr += 60) {
+		*used_event() = nr + 59;
+		send_requests(60);
+		CHECK_EQ(avail_event(), (uint16_t)(nr + 60));
+		CHECK_EQ(eventfd_count(fd), 1);
+	}
+	close(fd);
+	rig_stop(&rig);
+}
+
+TEST(event_idx_behind_the_end_of_memory_breaks_the_queue)
+{
+	start_with_attach();
+	REQUIRE(rig_negotiate(&rig, RIG_ALL_FEATURES));
+	rig_setup_queues(&rig);
+	/* The used ring ends with memory; avail_event would lie behind it. */
+	rig_write(&rig, VIRTIO_PCI_COMMON_STATUS, 0, 1);
+	REQUIRE(rig_negotiate(&rig, RIG_ALL_FEATURES));
+	rig_write(&rig, VIRTIO_PCI_COMMON_Q_SELECT, 0, 2);
+	rig_write(&rig, VIRTIO_PCI_COMMON_Q_SIZE, RIG_QUEUE_SIZE, 2);
+	rig_write(&rig, VIRTIO_PCI_COMMON_Q_DESCLO, RIG_RAM + rig.queues[0].desc, 8);
+	rig_write(&rig, VIRTIO_PCI_COMMON_Q_AVAILLO, RIG_RAM + rig.queues[0].avail, 8);
+	rig_write(&rig, VIRTIO_PCI_COMMON_Q_USEDLO, RIG_RAM + RIG_RAM_SIZE - 4 - 8 * RIG_QUEUE_SIZE,
+		  8);
+	rig_write(&rig, VIRTIO_PCI_COMMON_Q_ENABLE, 1, 2);
+	rig_driver_ok(&rig);
+	CHECK_EQ(rig_read(&rig, VIRTIO_PCI_COMMON_STATUS, 1), 0x4f); /* NEEDS_RESET */
 	rig_stop(&rig);
 }
