@@ -50,11 +50,14 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _heard_interrupts() -> Iterator[None]:
-    """Let children hear SIGINT: a shell's background job was told to ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _heard_signals() -> Iterator[None]:
+    """Let children hear what a shell's background job or nohup was told to ignore."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # A handler, unlike SIG_IGN, does not outlive exec.
+    before = [signal.signal(n, signal.default_int_handler) for n in numbers]
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.fixture
