@@ -75,7 +75,7 @@ static void time_map_unmap(uint64_t nr_mappings)
 	report("unmap", nr_mappings, (uint64_t)NR_ROUNDS * RING_REQUESTS, unmap_ns);
 }
 
-/* An endpoint goes to and fro between the domain and one that lives only for it. */
+/* An endpoint goes back and forth between the domain and one that lives only for it. */
 static void time_attach(uint64_t nr_mappings)
 {
 	uint64_t ns = 0;
