@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _U64 = (1 << 64) - 1
 _U32 = (1 << 32) - 1
+_MAX_POLL_US = 20
 
 #: Subtypes of a RESV_MEM property (virtio 1.2, 5.13.6.6.1).
 RESV_SUBTYPES = {"reserved": 0, "msi": 1}
@@ -92,6 +93,10 @@ class DeviceConfig:
     log_capacity: int = 0
     mutants: tuple[str, ...] = ()
     inject: tuple[InjectRule, ...] = ()
+    #: How long to look at request rings before sleeping.
+    poll_us: int = 0
+    #: Virtual CPUs of the guests; None: not told, and nothing is polled.
+    vcpus: int | None = None
 
 
 class _Table:
@@ -223,6 +228,8 @@ def parse_config(text: str) -> DeviceConfig:
     mutants = root.take("mutants", list, [])
     if not all(isinstance(name, str) for name in mutants):
         raise ConfigError("mutants", "must be a list of names")
+    polling = _Table("polling", root.take("polling", dict, {}))
+    vcpus = polling.integer("vcpus", _U32)
     config = DeviceConfig(
         iommus=iommus,
         endpoints=endpoints,
@@ -231,8 +238,10 @@ def parse_config(text: str) -> DeviceConfig:
         log_capacity=log.integer("records", 1 << 28),
         mutants=tuple(mutants),
         inject=tuple(_inject(row) for row in root.tables("inject")),
+        poll_us=polling.integer("us", _MAX_POLL_US, _MAX_POLL_US),
+        vcpus=vcpus or None,
     )
-    for table in (log, monitor, root):
+    for table in (log, monitor, polling, root):
         table.done()
     if not iommus and not endpoints:
         raise ConfigError("file", "names neither an iommu nor an endpoint to serve")

@@ -108,7 +108,12 @@ class Core:
         made = ffi.new("viommu_ctx_t **")
         setup = ffi.new(
             "struct viommu_config *",
-            {"log_path": path, "log_capacity": config.log_capacity},
+            {
+                "log_path": path,
+                "log_capacity": config.log_capacity,
+                "poll_us": config.poll_us,
+                "nr_cpus": _spare_cpus(config.vcpus),
+            },
         )
         check_error(f"log {config.log_path}", lib.viommu_ctx_create(setup, made))
         self._ctx = made[0]
@@ -282,6 +287,13 @@ class Core:
             }
             for row in rows
         ]
+
+
+def _spare_cpus(vcpus: int | None) -> int:
+    # What the guests leave of the processors that we may run on.
+    if vcpus is None:
+        return 0
+    return max(0, len(os.sched_getaffinity(0)) - vcpus)
 
 
 def _query(call: Any, ctx: Any, kind: str) -> list[Any]:

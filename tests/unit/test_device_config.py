@@ -65,6 +65,24 @@ def test_config_names_the_wrong_key(old: str, new: str, where: str) -> None:
     assert caught.value.where == where
 
 
+@pytest.mark.parametrize(
+    ("text", "us", "vcpus"),
+    [
+        ("", 20, None),
+        ("[polling]\nvcpus = 2\n", 20, 2),
+        ("[polling]\nvcpus = 1\nus = 0\n", 0, 1),
+    ],
+)
+def test_config_of_polling(text: str, us: int, vcpus: int | None) -> None:
+    config = parse_config(_GOOD + text)
+    assert (config.poll_us, config.vcpus) == (us, vcpus)
+
+
+def test_config_refuses_to_poll_for_long() -> None:
+    with pytest.raises(ConfigError, match=r"polling\.us: 21 is outside"):
+        parse_config(f"{_GOOD}[polling]\nus = 21\n")
+
+
 def test_config_with_rules_of_fault_injection() -> None:
     tables = """
 [[inject]]
@@ -135,3 +153,4 @@ def test_config_that_viotest_writes_is_understood(iommu: Iommu) -> None:
     behind = 0 if iommu is Iommu.VIOTEST else None
     assert {e.iommu for e in config.endpoints} == {behind}
     assert len(config.iommus) == len(topology.iommus)
+    assert config.vcpus == scenario.smp

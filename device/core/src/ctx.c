@@ -7,6 +7,7 @@
 #include "engine.h"
 #include "iommu.h"
 #include "log.h"
+#include "ring_poll.h"
 #include "reactor.h"
 #include "vfio_user.h"
 
@@ -35,12 +36,14 @@ int viommu_ctx_create(const struct viommu_config *config, viommu_ctx_t **ret)
 	struct viommu_ctx *ctx;
 	int r;
 
-	if (nr_workers > MAX_WORKERS)
+	if (nr_workers > MAX_WORKERS || config->poll_us > RING_POLL_MAX_US)
 		return -EINVAL;
 	ctx = calloc(1, sizeof(*ctx));
 	if (!ctx)
 		return -ENOMEM;
 	init_locks(ctx);
+	ctx->poll_us = config->poll_us;
+	ctx->nr_cpus = config->nr_cpus;
 	r = log_create(config->log_path, config->log_capacity, &ctx->log);
 	if (r == 0)
 		r = reactor_create(ctx->log, &ctx->reactor);

@@ -39,6 +39,7 @@ struct viommu_ctx {
 	struct engine_pool *pool;
 	pthread_rwlock_t dma_lock;
 	struct inject inject;
+	uint32_t poll_us, nr_cpus;
 	pthread_mutex_t lock; /* of what follows */
 	struct ctx_function *functions;
 	uint32_t nr_functions;

@@ -117,6 +117,8 @@ void engine_pool_stop(struct engine_pool *pool);
 /* Bounded by the number of slots: a slot is in the queue once, or not. */
 void engine_pool_submit(struct engine_pool *pool, struct engine_slot *slot);
 void engine_pool_cancel(struct engine_pool *pool, struct engine_slot *slot);
+/* Workers that have a transaction in hand. Any thread. */
+unsigned engine_pool_busy(const struct engine_pool *pool);
 
 /* CRC-32 as zlib's; start with 0. */
 struct crc32_table;

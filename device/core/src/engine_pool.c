@@ -19,6 +19,7 @@ struct engine_pool {
 	struct worker *workers;
 	struct crc32_table *crc32;
 	atomic_bool stop;
+	atomic_uint nr_busy;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	struct engine_slot *first, *last;
@@ -52,6 +53,11 @@ void engine_pool_destroy(struct engine_pool *pool)
 	pthread_mutex_destroy(&pool->lock);
 	free(pool->workers);
 	free(pool);
+}
+
+unsigned engine_pool_busy(const struct engine_pool *pool)
+{
+	return atomic_load(&pool->nr_busy);
 }
 
 const struct crc32_table *engine_pool_crc32(const struct engine_pool *pool)
@@ -103,8 +109,11 @@ static void *work(void *opaque)
 	struct engine_slot *slot;
 
 	be_modest();
-	while ((slot = wait_for_slot(worker->pool)))
+	while ((slot = wait_for_slot(worker->pool))) {
+		atomic_fetch_add(&worker->pool->nr_busy, 1);
 		engine_run(slot, &worker->pool->stop, worker->bounce);
+		atomic_fetch_sub(&worker->pool->nr_busy, 1);
+	}
 	return NULL;
 }
 

@@ -155,6 +155,7 @@ static int init(struct iommu *iommu, const struct viommu_iommu_config *config)
 	if (r < 0)
 		goto err_hold;
 	set_bypass(iommu, iommu->initial_bypass);
+	ring_poll_init(&iommu->poll, iommu->ctx->pool, iommu->ctx->poll_us, iommu->ctx->nr_cpus);
 	return 0;
 
 err_hold:

@@ -18,6 +18,7 @@
 #include "domain.h"
 #include "fault.h"
 #include "hold.h"
+#include "ring_poll.h"
 #include "viommu.h"
 #include "virtio_pci.h"
 
@@ -48,6 +49,7 @@ struct iommu {
 	struct domain_table domains;
 	struct fault_queue faults;
 	struct hold hold;
+	struct ring_poll poll;
 };
 
 int iommu_create(struct viommu_ctx *ctx, uint32_t source, const struct viommu_iommu_config *config,

@@ -418,6 +418,9 @@ static int run_batch(struct iommu *iommu, struct virtqueue *vq)
 	int nr = virtqueue_poll(vq), r = nr < 0 ? nr : 0;
 	uint64_t now_ns = log_now_ns();
 
+	if (nr > 0)
+		ring_poll_woken(&iommu->poll, now_ns);
+
 	for (; nr > 0 && r == 0; nr--)
 		r = handle_one(iommu, vq, &now_ns);
 	virtio_pci_flush(&iommu->vdev, IOMMU_QUEUE_REQUEST);
@@ -434,7 +437,7 @@ void request_queue_run(struct iommu *iommu)
 	for (unsigned i = 0; i < MAX_BATCHES && r == 0 && nr > 0; i++) {
 		r = run_batch(iommu, vq);
 		if (r == 0)
-			nr = virtqueue_arm(vq);
+			nr = ring_poll_wait(&iommu->poll, vq) ? 1 : virtqueue_arm(vq);
 	}
 	if (r < 0 || nr < 0)
 		virtio_pci_needs_reset(&iommu->vdev);

@@ -26,6 +26,8 @@
 #define WRITABLE (BUFFERS + 0x1000)
 #define PATIENCE_NS 10000000000ull
 
+static const struct viommu_config default_config = { .log_capacity = 1 << 14 };
+
 /* --- life --- */
 
 static const char *prefix(const struct rig *rig)
@@ -85,15 +87,14 @@ static void create_ram(struct rig *rig)
 }
 
 /* A context with everything of ours added, not started. */
-static void create(struct rig *rig, const struct viommu_iommu_config *iommu)
+static void create(struct rig *rig, const struct viommu_config *config,
+		   const struct viommu_iommu_config *iommu)
 {
-	const struct viommu_config config = { .log_capacity = 1 << 14 };
-
 	memset(rig, 0, sizeof(*rig));
 	strcpy(rig->dir, "/tmp/viommu-rig.XXXXXX");
 	REQUIRE(mkdtemp(rig->dir));
 	create_ram(rig);
-	REQUIRE(!viommu_ctx_create(&config, &rig->ctx));
+	REQUIRE(!viommu_ctx_create(config, &rig->ctx));
 	add_functions(rig, iommu);
 }
 
@@ -108,14 +109,20 @@ static void connect_all(struct rig *rig)
 
 void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu)
 {
-	create(rig, iommu);
+	rig_start_with(rig, &default_config, iommu);
+}
+
+void rig_start_with(struct rig *rig, const struct viommu_config *config,
+		    const struct viommu_iommu_config *iommu)
+{
+	create(rig, config, iommu);
 	REQUIRE(!viommu_ctx_start(rig->ctx));
 	connect_all(rig);
 }
 
 void rig_start_pair(struct rig *first, struct rig *second)
 {
-	create(first, NULL);
+	create(first, &default_config, NULL);
 	memset(second, 0, sizeof(*second));
 	second->ctx = first->ctx;
 	second->borrowed = true;

@@ -55,7 +55,10 @@ struct rig {
 
 /* iommu: NULL for the defaults; socket_path is filled in. Clients connected, bus masters. */
 void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu);
-/* The same, and the virtio driver initialised with everything offered. */
+/* config: as viommu_ctx_create() takes it. */
+void rig_start_with(struct rig *rig, const struct viommu_config *config,
+		    const struct viommu_iommu_config *iommu);
+/* As rig_start(), and the virtio driver initialised with everything offered. */
 void rig_start_ready(struct rig *rig, const struct viommu_iommu_config *iommu);
 void rig_stop(struct rig *rig);
 /*

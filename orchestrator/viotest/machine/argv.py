@@ -103,6 +103,9 @@ def device_config(scenario: Scenario, topology: Topology) -> str:
         "",
         "[monitor]",
         f"socket = {_toml_string(names.DEVICE_MONITOR_SOCKET)}",
+        "",
+        "[polling]",
+        f"vcpus = {scenario.smp}",
     ]
     for iommu in topology.iommus:
         lines += ["", "[[iommu]]", *_function_config(iommu)]
