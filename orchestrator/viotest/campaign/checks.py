@@ -56,9 +56,12 @@ def put_checks(
     ]  # fmt: skip
     collector = Collector(session, show)
     with log.open("w") as out, contextlib.redirect_stdout(out), _own_environment():
-        code = pytest.main(args, plugins=[collector])
-    if collector.interrupted:
-        raise KeyboardInterrupt
+        try:
+            code = pytest.main(args, plugins=[collector])
+        finally:
+            # Interrupted before its session has begun, pytest trips over itself.
+            if collector.interrupted:
+                raise KeyboardInterrupt
     # Without a lost guest to stop for it is a suite that cannot even be read.
     stopped = code is pytest.ExitCode.INTERRUPTED and session.broken is None
     if code not in _OK or stopped:
