@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from viotest_device._core import ffi, lib
+from viotest_device.config import MODELS
 from viotest_device.inject import ACTIONS, REQUESTS, InjectRule
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class Core:
     def _add_endpoint(self, config: EndpointConfig, iommus: list[int]) -> int:
         index = ffi.new("uint32_t *")
         path, name = _c_string(config.socket), _c_string(config.name)
+        image = _c_string(config.image) if config.image else ffi.NULL
         resv = ffi.new(
             "struct viommu_resv_mem[]",
             [(region.subtype, region.start, region.end) for region in config.resv_mem],
@@ -165,9 +167,14 @@ class Core:
                 "resv": resv,
                 "nr_resv": len(config.resv_mem),
                 "nr_vectors": config.nr_vectors,
+                "model": MODELS.index(config.model),
+                "image": image,
+                "read_only": config.read_only,
             },
         )
         what = f"endpoint {config.name} at {config.socket}"
+        if config.image:
+            what += f" with image {config.image}"
         check_error(what, lib.viommu_ctx_add_endpoint(self._open(), setup, index))
         return int(index[0])
 
@@ -256,12 +263,13 @@ class Core:
         return {name: int(header.counters[i]) for i, name in COUNTERS.items()}
 
     def query_endpoints(self) -> list[dict[str, object]]:
-        """Return the endpoints: name, id, domain, state and counts."""
+        """Return the endpoints: name, id, model, domain, state and counts."""
         rows = _query(lib.viommu_ctx_query_endpoints, self._open(), "endpoint")
         return [
             {
                 "name": _text(row.name),
                 "id": row.id,
+                "model": MODELS[row.model],
                 "iommu": None if row.iommu == lib.VIOMMU_NO_IOMMU else row.iommu,
                 "domain": row.domain if row.attached else None,
                 "connected": bool(row.connected),

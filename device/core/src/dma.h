@@ -36,6 +36,7 @@ struct endpoint {
 	struct viommu_ctx *ctx;
 	struct iommu *iommu; /* NULL: addresses are the client's own */
 	struct vfu *vfu;
+	enum viommu_model kind;
 	uint32_t id;
 	uint32_t source;
 	char name[VIOMMU_NAME_MAX];

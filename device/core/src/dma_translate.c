@@ -58,6 +58,7 @@ int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iomm
 	*endpoint = (struct endpoint){
 		.ctx = ctx,
 		.iommu = iommu,
+		.kind = config->model,
 		.id = config->id,
 		.source = source,
 		.resv = resv,
