@@ -160,7 +160,7 @@ struct viommu_resv_mem {
 /* What an endpoint is to its guest. */
 enum viommu_model {
 	VIOMMU_MODEL_DMA_ENGINE = 0, /* 1234:7e57, registers in dma_engine.h */
-	VIOMMU_MODEL_IOAT = 1, /* 8086:2021, registers in ioat.h */
+	VIOMMU_MODEL_IOAT = 1, /* 8086:2021, registers in ioat_regs.h */
 	VIOMMU_MODEL_NVME = 2, /* 1234:7e4d, backed by a file */
 	VIOMMU_NR_MODELS = 3,
 };

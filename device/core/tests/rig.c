@@ -73,6 +73,12 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 			.nr_resv = i ? 0 : 2,
 		};
 
+		if (i == RIG_EP1 && rig->ep1) {
+			config.model = rig->ep1->model;
+			config.image = rig->ep1->image;
+			config.read_only = rig->ep1->read_only;
+			config.nr_vectors = rig->ep1->nr_vectors;
+		}
 		name[2] += i;
 		snprintf(path, sizeof(path), "%s/%s%s", rig->dir, prefix(rig), name);
 		REQUIRE(!viommu_ctx_add_endpoint(rig->ctx, &config, &rig->endpoint_index[i]));
@@ -88,9 +94,11 @@ static void create_ram(struct rig *rig)
 
 /* A context with everything of ours added, not started. */
 static void create(struct rig *rig, const struct viommu_config *config,
-		   const struct viommu_iommu_config *iommu)
+		   const struct viommu_iommu_config *iommu,
+		   const struct viommu_endpoint_config *ep1)
 {
 	memset(rig, 0, sizeof(*rig));
+	rig->ep1 = ep1;
 	strcpy(rig->dir, "/tmp/viommu-rig.XXXXXX");
 	REQUIRE(mkdtemp(rig->dir));
 	create_ram(rig);
@@ -115,14 +123,22 @@ void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu)
 void rig_start_with(struct rig *rig, const struct viommu_config *config,
 		    const struct viommu_iommu_config *iommu)
 {
-	create(rig, config, iommu);
+	create(rig, config, iommu, NULL);
 	REQUIRE(!viommu_ctx_start(rig->ctx));
 	connect_all(rig);
 }
 
+void rig_start_model(struct rig *rig, const struct viommu_endpoint_config *ep1)
+{
+	create(rig, &default_config, NULL, ep1);
+	REQUIRE(!viommu_ctx_start(rig->ctx));
+	connect_all(rig);
+	rig_init_driver(rig, RIG_ALL_FEATURES);
+}
+
 void rig_start_pair(struct rig *first, struct rig *second)
 {
-	create(first, &default_config, NULL);
+	create(first, &default_config, NULL, NULL);
 	memset(second, 0, sizeof(*second));
 	second->ctx = first->ctx;
 	second->borrowed = true;
