@@ -8,10 +8,12 @@
 #include "engine.h"
 #include "ioat.h"
 #include "iommu.h"
+#include "nvme.h"
 
 static const struct endpoint_model *const models[VIOMMU_NR_MODELS] = {
 	[VIOMMU_MODEL_DMA_ENGINE] = &engine_model,
 	[VIOMMU_MODEL_IOAT] = &ioat_model,
+	[VIOMMU_MODEL_NVME] = &nvme_model,
 };
 
 static int create_vfu(struct endpoint *endpoint, const struct viommu_endpoint_config *config,

@@ -2,10 +2,10 @@
 /* The I/OAT endpoint: its life, its global registers, its interrupts. */
 #include "ioat.h"
 
-#include <endian.h>
 #include <string.h>
 
 #include "ctx.h"
+#include "regs.h"
 #include "vfio_user.h"
 
 #define GLOBAL_SIZE IOAT_CHANNEL(0)
@@ -68,9 +68,8 @@ static void read_global(struct ioat *ioat, unsigned offset, void *buf, size_t co
 		[IOAT_INTRCTRL] = read_intrctrl(ioat),
 		[IOAT_CBVER] = IOAT_CBVER_VALUE,
 	};
-	uint32_t attention = htole32(ioat->attention);
 
-	memcpy(regs + IOAT_ATTNSTATUS, &attention, sizeof(attention));
+	regs_put(regs, IOAT_ATTNSTATUS, ioat->attention, 4);
 	memcpy(buf, regs + offset, count);
 	if (offset <= IOAT_ATTNSTATUS && offset + count > IOAT_ATTNSTATUS) {
 		bool before = wants_intx(ioat);

@@ -2,19 +2,17 @@
 /* The registers of a channel. */
 #include "ioat.h"
 
-#include <endian.h>
 #include <string.h>
 
 #include "ctx.h"
 #include "log.h"
+#include "regs.h"
 
 /* Registers that can be written, the 64-bit ones by halves. */
-static const struct {
-	uint8_t offset, size;
-} writable[] = {
-	{ IOAT_CHANCTRL, 2 },      { IOAT_DMACOUNT, 2 }, { IOAT_CHAINADDR, 4 },
-	{ IOAT_CHAINADDR + 4, 4 }, { IOAT_CHANCMP, 4 },  { IOAT_CHANCMP + 4, 4 },
-	{ IOAT_CHANERR, 4 },       { IOAT_CHANERRMSK, 4 }, { IOAT_DCACTRL, 4 },
+static const struct regs_field writable[] = {
+	{ IOAT_CHANCTRL, 2 },	   { IOAT_DMACOUNT, 2 },   { IOAT_CHAINADDR, 4 },
+	{ IOAT_CHAINADDR + 4, 4 }, { IOAT_CHANCMP, 4 },	   { IOAT_CHANCMP + 4, 4 },
+	{ IOAT_CHANERR, 4 },	   { IOAT_CHANERRMSK, 4 }, { IOAT_DCACTRL, 4 },
 };
 
 static void clear(struct ioat_channel *channel)
@@ -69,34 +67,21 @@ void ioat_channel_rest(struct ioat_channel *channel, enum ioat_state state)
 	set_state(channel, state);
 }
 
-static void put(uint8_t *regs, unsigned offset, uint64_t value, size_t size)
-{
-	value = htole64(value);
-	memcpy(regs + offset, &value, size);
-}
-
 void ioat_channel_read(const struct ioat_channel *channel, unsigned offset, void *buf,
 		       size_t count)
 {
 	uint8_t regs[IOAT_CHANNEL_SIZE] = { 0 };
 
-	put(regs, IOAT_CHANCTRL, channel->control, 2);
-	put(regs, IOAT_DMA_COMP, 2, 2);
-	put(regs, IOAT_DMACOUNT, channel->dmacount, 2);
-	put(regs, IOAT_CHANSTS, ioat_channel_status(channel), 8);
-	put(regs, IOAT_CHAINADDR, channel->chainaddr, 8);
-	put(regs, IOAT_CHANCMP, channel->chancmp, 8);
-	put(regs, IOAT_CHANERR, channel->error, 4);
-	put(regs, IOAT_CHANERRMSK, channel->error_mask, 4);
-	put(regs, IOAT_DCACTRL, channel->dcactrl, 4);
+	regs_put(regs, IOAT_CHANCTRL, channel->control, 2);
+	regs_put(regs, IOAT_DMA_COMP, 2, 2);
+	regs_put(regs, IOAT_DMACOUNT, channel->dmacount, 2);
+	regs_put(regs, IOAT_CHANSTS, ioat_channel_status(channel), 8);
+	regs_put(regs, IOAT_CHAINADDR, channel->chainaddr, 8);
+	regs_put(regs, IOAT_CHANCMP, channel->chancmp, 8);
+	regs_put(regs, IOAT_CHANERR, channel->error, 4);
+	regs_put(regs, IOAT_CHANERRMSK, channel->error_mask, 4);
+	regs_put(regs, IOAT_DCACTRL, channel->dcactrl, 4);
 	memcpy(buf, regs + offset, count);
-}
-
-static void set_half(uint64_t *field, unsigned offset, uint32_t value)
-{
-	unsigned shift = offset & 4 ? 32 : 0;
-
-	*field = (*field & ~(0xffffffffull << shift)) | (uint64_t)value << shift;
 }
 
 /* Goes on if there is something to do and nothing against it. */
@@ -115,7 +100,7 @@ static void begin_chain(struct ioat_channel *channel, unsigned offset, uint32_t 
 {
 	if (channel->state == IOAT_ACTIVE)
 		return;
-	set_half(&channel->chainaddr, offset, value);
+	regs_set_half(&channel->chainaddr, offset, value);
 	channel->next = channel->chainaddr;
 	channel->is_first = true;
 	channel->suspend = false;
@@ -150,10 +135,10 @@ static void write_reg(struct ioat_channel *channel, unsigned offset, uint32_t va
 		break;
 	case IOAT_CHANCMP:
 		/* Eight bytes are written there. */
-		set_half(&channel->chancmp, offset, value & ~7u);
+		regs_set_half(&channel->chancmp, offset, value & ~7u);
 		break;
 	case IOAT_CHANCMP + 4:
-		set_half(&channel->chancmp, offset, value);
+		regs_set_half(&channel->chancmp, offset, value);
 		break;
 	case IOAT_CHANERR:
 		channel->error &= ~value;
@@ -170,15 +155,11 @@ static void write_reg(struct ioat_channel *channel, unsigned offset, uint32_t va
 void ioat_channel_write(struct ioat_channel *channel, unsigned offset, const void *buf,
 			size_t count)
 {
-	for (size_t i = 0; i < sizeof(writable) / sizeof(writable[0]); i++) {
-		uint32_t value = 0;
+	uint32_t value;
 
-		if (offset > writable[i].offset ||
-		    offset + count < writable[i].offset + writable[i].size)
-			continue;
-		memcpy(&value, (const uint8_t *)buf + writable[i].offset - offset,
-		       writable[i].size);
-		write_reg(channel, writable[i].offset, le32toh(value));
+	for (size_t i = 0; i < sizeof(writable) / sizeof(writable[0]); i++) {
+		if (regs_covered(&writable[i], offset, buf, count, &value))
+			write_reg(channel, writable[i].offset, value);
 	}
 }
 

@@ -8,6 +8,7 @@
 #include "ctx.h"
 #include "fault.h"
 #include "log.h"
+#include "regs.h"
 
 /* Then others have their turn. */
 #define BATCH 32
@@ -53,22 +54,6 @@ static bool access_memory(struct run *run, uint64_t iova, void *buf, size_t len,
 	return false;
 }
 
-static uint32_t get32(const uint8_t *raw)
-{
-	uint32_t value;
-
-	memcpy(&value, raw, sizeof(value));
-	return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *raw)
-{
-	uint64_t value;
-
-	memcpy(&value, raw, sizeof(value));
-	return le64toh(value);
-}
-
 static bool fetch(struct run *run)
 {
 	struct descriptor *desc = &run->desc;
@@ -82,11 +67,11 @@ static bool fetch(struct run *run)
 	if (!access_memory(run, desc->addr, raw, sizeof(raw), false,
 			   run->is_first ? IOAT_CHANERR_CHAIN_ADDRESS : IOAT_CHANERR_NEXT_ADDRESS))
 		return false;
-	desc->length = get32(raw + IOAT_DESC_LENGTH);
-	desc->control = get32(raw + IOAT_DESC_CONTROL);
-	desc->source = get64(raw + IOAT_DESC_SOURCE);
-	desc->destination = get64(raw + IOAT_DESC_DESTINATION);
-	desc->next = get64(raw + IOAT_DESC_NEXT);
+	desc->length = regs_get(raw, IOAT_DESC_LENGTH, 4);
+	desc->control = regs_get(raw, IOAT_DESC_CONTROL, 4);
+	desc->source = regs_get(raw, IOAT_DESC_SOURCE, 8);
+	desc->destination = regs_get(raw, IOAT_DESC_DESTINATION, 8);
+	desc->next = regs_get(raw, IOAT_DESC_NEXT, 8);
 	if (IOAT_CONTROL_OPERATION(desc->control) != IOAT_OPERATION_COPY)
 		run->error = IOAT_CHANERR_CONTROL;
 	else if (!desc->length || desc->length > 1u << IOAT_XFERCAP_VALUE)
