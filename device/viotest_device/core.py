@@ -146,9 +146,10 @@ class Core:
         check_error(what, lib.viommu_ctx_add_iommu(self._open(), setup, index))
         return int(index[0])
 
-    def _add_endpoint(self, config: EndpointConfig, iommus: list[int]) -> int:
+    def _add_endpoint(self, config: EndpointConfig, iommus: list[int]) -> None:
         index = ffi.new("uint32_t *")
-        path, name = _c_string(config.socket), _c_string(config.name)
+        path = _c_string(config.socket) if config.socket else ffi.NULL
+        name = _c_string(config.name)
         resv = ffi.new(
             "struct viommu_resv_mem[]",
             [(region.subtype, region.start, region.end) for region in config.resv_mem],
@@ -162,14 +163,18 @@ class Core:
                 if config.iommu is None
                 else iommus[config.iommu],
                 "id": config.id,
+                "requester": config.requester,
                 "resv": resv,
                 "nr_resv": len(config.resv_mem),
                 "nr_vectors": config.nr_vectors,
             },
         )
+        if not config.socket:
+            added = lib.viommu_ctx_add_id(self._open(), setup)
+            check_error(f"endpoint {config.name}", added)
+            return
         what = f"endpoint {config.name} at {config.socket}"
         check_error(what, lib.viommu_ctx_add_endpoint(self._open(), setup, index))
-        return int(index[0])
 
     def _open(self) -> Any:
         # A cffi pointer stays callable after it is freed: check at every use.

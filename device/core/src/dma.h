@@ -37,11 +37,13 @@ struct endpoint {
 	struct iommu *iommu; /* NULL: addresses are the client's own */
 	struct vfu *vfu;
 	uint32_t id;
+	const struct endpoint *requester; /* whose id its DMA carries: itself, or a bridge's */
 	uint32_t source;
 	char name[VIOMMU_NAME_MAX];
 	struct viommu_resv_mem *resv; /* disjoint, in the order of the addresses */
 	size_t nr_resv;
 	struct endpoint *next; /* of the same IOMMU */
+	struct endpoint *next_id; /* of the same IOMMU, and no function either */
 	/* Attachment: written by the reactor, under dma_lock as the writer. */
 	struct domain *domain;
 	struct endpoint *next_in_domain;
@@ -53,7 +55,7 @@ struct endpoint {
 /*
  * Copies and checks what the configuration says of an endpoint. -EINVAL for a
  * name that is too long or reserved regions that are inverted, overlap, or hold
- * a second MSI window.
+ * a second MSI window; -ENOENT for a requester that the IOMMU does not have.
  */
 int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iommu *iommu,
 		  uint32_t source, const struct viommu_endpoint_config *config);
