@@ -75,12 +75,17 @@ class IommuConfig:
 
 @dataclass(frozen=True)
 class EndpointConfig:
-    """One endpoint; ``iommu`` None: behind none of our virtio-iommus."""
+    """One endpoint; ``iommu`` None: behind none of our virtio-iommus.
+
+    Without a ``socket`` it is only an id that the guest may attach: a bridge, or what
+    a bridge calls the endpoints behind it (their ``requester``).
+    """
 
     name: str
     socket: str
     id: int
     iommu: int | None = None
+    requester: int = 0
     resv_mem: tuple[ResvMem, ...] = ()
     nr_vectors: int = 0
     #: One of :data:`MODELS`.
@@ -225,8 +230,9 @@ def _endpoint(table: _Table, nr_iommus: int) -> EndpointConfig:
         )
     config = EndpointConfig(
         name=table.take("name", str),
-        socket=table.take("socket", str),
+        socket=table.take("socket", str, ""),
         id=table.integer("id", _U32, None),
+        requester=table.integer("requester", _U32),
         iommu=None if iommu == 0xFFFF else iommu,
         resv_mem=tuple(_resv_mem(row) for row in table.tables("resv_mem")),
         nr_vectors=table.integer("nr_vectors", 32),
@@ -237,6 +243,10 @@ def _endpoint(table: _Table, nr_iommus: int) -> EndpointConfig:
     _check_model(table, config)
     if not 0 < len(config.name) < 32:
         raise ConfigError(table.at("name"), "must have 1 to 31 characters")
+    if not config.socket and config.iommu is None:
+        raise ConfigError(
+            table.at("socket"), "is missing, which only an id behind an iommu may lack"
+        )
     table.done()
     return config
 

@@ -147,9 +147,10 @@ class Core:
         check_error(what, lib.viommu_ctx_add_iommu(self._open(), setup, index))
         return int(index[0])
 
-    def _add_endpoint(self, config: EndpointConfig, iommus: list[int]) -> int:
+    def _add_endpoint(self, config: EndpointConfig, iommus: list[int]) -> None:
         index = ffi.new("uint32_t *")
-        path, name = _c_string(config.socket), _c_string(config.name)
+        path = _c_string(config.socket) if config.socket else ffi.NULL
+        name = _c_string(config.name)
         image = _c_string(config.image) if config.image else ffi.NULL
         resv = ffi.new(
             "struct viommu_resv_mem[]",
@@ -164,6 +165,7 @@ class Core:
                 if config.iommu is None
                 else iommus[config.iommu],
                 "id": config.id,
+                "requester": config.requester,
                 "resv": resv,
                 "nr_resv": len(config.resv_mem),
                 "nr_vectors": config.nr_vectors,
@@ -172,11 +174,14 @@ class Core:
                 "read_only": config.read_only,
             },
         )
+        if not config.socket:
+            added = lib.viommu_ctx_add_id(self._open(), setup)
+            check_error(f"endpoint {config.name}", added)
+            return
         what = f"endpoint {config.name} at {config.socket}"
         if config.image:
             what += f" with image {config.image}"
         check_error(what, lib.viommu_ctx_add_endpoint(self._open(), setup, index))
-        return int(index[0])
 
     def _open(self) -> Any:
         # A cffi pointer stays callable after it is freed: check at every use.

@@ -172,6 +172,11 @@ struct viommu_endpoint_config {
 	uint32_t iommu; /* index returned by viommu_ctx_add_iommu(), or VIOMMU_NO_IOMMU:
 			       * addresses are then the client's own (QEMU translates or nothing does) */
 	uint32_t id; /* endpoint id of the VIOT or iommu-map */
+	/*
+	 * What a bridge puts in the place of the id in front of DMA: another endpoint
+	 * of the same IOMMU, added before, whose domain then decides. 0: nothing.
+	 */
+	uint32_t requester;
 	const struct viommu_resv_mem *resv;
 	size_t nr_resv;
 	uint32_t nr_vectors; /* MSI-X vectors, up to 32 (ioat: 4, one for each channel); 0: 4 */
@@ -259,6 +264,12 @@ int viommu_ctx_add_iommu(viommu_ctx_t *ctx, const struct viommu_iommu_config *co
 			 uint32_t *ret);
 int viommu_ctx_add_endpoint(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config,
 			    uint32_t *ret);
+/*
+ * An endpoint that is no function of ours: a bridge, or the id under which it
+ * passes DMA on. It is probed and attached like any other. Of the configuration
+ * name, iommu, id and resv count; -EINVAL if there is no IOMMU.
+ */
+int viommu_ctx_add_id(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config);
 /* Binds and listens on every socket, then starts the threads. */
 int viommu_ctx_start(viommu_ctx_t *ctx);
 /* Stops the threads, closes and unlinks the sockets, frees all. Accepts NULL. */

@@ -154,6 +154,19 @@ int viommu_ctx_add_endpoint(viommu_ctx_t *ctx, const struct viommu_endpoint_conf
 	return r;
 }
 
+int viommu_ctx_add_id(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config)
+{
+	struct iommu *iommu;
+	int r;
+
+	pthread_mutex_lock(&ctx->lock);
+	r = ctx->started ? -EBUSY : resolve_iommu(ctx, config->iommu, &iommu);
+	if (r == 0)
+		r = iommu ? iommu_add_id(iommu, config) : -EINVAL;
+	pthread_mutex_unlock(&ctx->lock);
+	return r;
+}
+
 static int listen_all(struct viommu_ctx *ctx)
 {
 	int r = 0;

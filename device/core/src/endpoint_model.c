@@ -41,7 +41,7 @@ int endpoint_create(struct viommu_ctx *ctx, struct iommu *iommu, uint32_t source
 	unsigned nr_vectors;
 	int r;
 
-	if (config->model >= VIOMMU_NR_MODELS )
+	if (config->model >= VIOMMU_NR_MODELS)
 		return -EINVAL;
 	model = models[config->model];
 	if (config->nr_vectors > model->max_vectors ||

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <linux/virtio_config.h>
-#include <linux/virtio_iommu.h>
 #include <linux/virtio_pci.h>
 #include <linux/virtio_ring.h>
 
@@ -22,8 +21,6 @@
 /* Offsets in RAM. */
 #define QUEUES 0x0ull
 #define QUEUE_STRIDE 0x4000ull
-#define BUFFERS 0x10000ull
-#define WRITABLE (BUFFERS + 0x1000)
 #define PATIENCE_NS 10000000000ull
 
 static const struct viommu_config default_config = { .log_capacity = 1 << 14 };
@@ -54,6 +51,8 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 		{ VIOMMU_RESV_MSI, RIG_MSI, RIG_MSI_END },
 		{ VIOMMU_RESV_RESERVED, RIG_RESERVED, RIG_RESERVED_END },
 	};
+	const struct viommu_endpoint_config ep1 = rig->ep1 ? *rig->ep1 :
+							     (struct viommu_endpoint_config){ 0 };
 	struct viommu_iommu_config iommu_config = { 0 };
 	char path[128];
 
@@ -62,6 +61,15 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 	snprintf(path, sizeof(path), "%s/%siommu", rig->dir, prefix(rig));
 	iommu_config.socket_path = path;
 	REQUIRE(!viommu_ctx_add_iommu(rig->ctx, &iommu_config, &rig->iommu_index));
+	if (ep1.requester) {
+		const struct viommu_endpoint_config bridge = {
+			.name = "bridge",
+			.iommu = rig->iommu_index,
+			.id = ep1.requester,
+		};
+
+		REQUIRE(!viommu_ctx_add_id(rig->ctx, &bridge));
+	}
 	for (unsigned i = 0; i < RIG_NR_ENDPOINTS; i++) {
 		char name[] = "ep0";
 		struct viommu_endpoint_config config = {
@@ -73,11 +81,12 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 			.nr_resv = i ? 0 : 2,
 		};
 
-		if (i == RIG_EP1 && rig->ep1) {
-			config.model = rig->ep1->model;
-			config.image = rig->ep1->image;
-			config.read_only = rig->ep1->read_only;
-			config.nr_vectors = rig->ep1->nr_vectors;
+		if (i == RIG_EP1) {
+			config.model = ep1.model;
+			config.image = ep1.image;
+			config.read_only = ep1.read_only;
+			config.nr_vectors = ep1.nr_vectors;
+			config.requester = ep1.requester;
 		}
 		name[2] += i;
 		snprintf(path, sizeof(path), "%s/%s%s", rig->dir, prefix(rig), name);
@@ -134,6 +143,13 @@ void rig_start_model(struct rig *rig, const struct viommu_endpoint_config *ep1)
 	REQUIRE(!viommu_ctx_start(rig->ctx));
 	connect_all(rig);
 	rig_init_driver(rig, RIG_ALL_FEATURES);
+}
+
+void rig_start_bridged(struct rig *rig)
+{
+	static const struct viommu_endpoint_config ep1 = { .requester = RIG_BRIDGE_ID };
+
+	rig_start_model(rig, &ep1);
 }
 
 void rig_start_pair(struct rig *first, struct rig *second)
@@ -291,100 +307,6 @@ bool rig_take_used(struct rig *rig, unsigned queue, uint32_t *head, uint32_t *le
 	*head = elem->id;
 	*len = elem->len;
 	return true;
-}
-
-/* --- requests --- */
-
-uint32_t rig_request(struct rig *rig, const void *readable, size_t readable_len, void *writable,
-		     size_t writable_len)
-{
-	struct rig_desc request = { RIG_RAM + BUFFERS, readable_len, 0, 1 };
-	uint32_t head = 0, len = 0;
-
-	memcpy(rig->ram + BUFFERS, readable, readable_len);
-	memset(rig->ram + WRITABLE, 0xaa, writable_len + 64);
-	request.flags = writable_len ? VRING_DESC_F_NEXT : 0;
-	rig_set_desc(rig, 0, 0, request);
-	rig_set_desc(rig, 0, 1,
-		     (struct rig_desc){
-			     RIG_RAM + WRITABLE,
-			     writable_len,
-			     VRING_DESC_F_WRITE,
-			     0,
-		     });
-	rig_make_available(rig, 0, 0);
-	rig_kick(rig, 0);
-	REQUIRE(rig_take_used(rig, 0, &head, &len));
-	CHECK_EQ(head, 0);
-	memcpy(writable, rig->ram + WRITABLE, writable_len);
-	for (unsigned i = 0; i < 64; i++)
-		CHECK_EQ(rig->ram[WRITABLE + writable_len + i], 0xaa);
-	return len;
-}
-
-int rig_call(struct rig *rig, const void *readable, size_t len)
-{
-	struct virtio_iommu_req_tail tail;
-
-	if (rig_request(rig, readable, len, &tail, sizeof(tail)) != sizeof(tail))
-		return -1;
-	CHECK(!tail.reserved[0] && !tail.reserved[1] && !tail.reserved[2]);
-	return tail.status;
-}
-
-int rig_attach(struct rig *rig, uint32_t domain, uint32_t endpoint, uint32_t flags)
-{
-	struct virtio_iommu_req_attach attach = {
-		.head.type = VIRTIO_IOMMU_T_ATTACH,
-		.domain = domain,
-		.endpoint = endpoint,
-		.flags = flags,
-	};
-
-	return rig_call(rig, &attach, offsetof(typeof(attach), tail));
-}
-
-int rig_detach(struct rig *rig, uint32_t domain, uint32_t endpoint)
-{
-	struct virtio_iommu_req_detach detach = {
-		.head.type = VIRTIO_IOMMU_T_DETACH,
-		.domain = domain,
-		.endpoint = endpoint,
-	};
-
-	return rig_call(rig, &detach, offsetof(typeof(detach), tail));
-}
-
-int rig_map(struct rig *rig, uint32_t domain, uint64_t start, uint64_t end, uint64_t phys,
-	    uint32_t flags)
-{
-	struct virtio_iommu_req_map map = {
-		.head.type = VIRTIO_IOMMU_T_MAP,
-		.domain = domain,
-		.virt_start = start,
-		.virt_end = end,
-		.phys_start = phys,
-		.flags = flags,
-	};
-
-	return rig_call(rig, &map, offsetof(typeof(map), tail));
-}
-
-int rig_unmap(struct rig *rig, uint32_t domain, uint64_t start, uint64_t end)
-{
-	struct virtio_iommu_req_unmap unmap = {
-		.head.type = VIRTIO_IOMMU_T_UNMAP,
-		.domain = domain,
-		.virt_start = start,
-		.virt_end = end,
-	};
-
-	return rig_call(rig, &unmap, offsetof(typeof(unmap), tail));
-}
-
-int rig_map_page(struct rig *rig, uint32_t domain, uint64_t iova, unsigned page)
-{
-	return rig_map(rig, domain, iova, iova + 0xfff, RIG_RAM + RIG_DATA + page * 0x1000ull, 3);
 }
 
 /* --- endpoints --- */

@@ -28,6 +28,7 @@
 enum { RIG_EP0, RIG_EP1, RIG_EP_DIRECT, RIG_NR_ENDPOINTS };
 #define RIG_ID0 8u /* has both reserved regions; the others none */
 #define RIG_ID1 9u
+#define RIG_BRIDGE_ID 256u
 
 #define RIG_ALL_FEATURES UINT64_MAX /* accept what is offered */
 
@@ -45,7 +46,7 @@ struct rig {
 	uint32_t endpoint_index[RIG_NR_ENDPOINTS];
 	int iommu; /* sockets */
 	int endpoints[RIG_NR_ENDPOINTS];
-	/* What RIG_EP1 is, if no dma engine: model, image, read_only, nr_vectors. */
+	/* Of RIG_EP1: model, image, read_only, nr_vectors, requester (an id of its own); or NULL. */
 	const struct viommu_endpoint_config *ep1;
 	int memfd;
 	uint8_t *ram;
@@ -60,10 +61,12 @@ void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu);
 /* config: as viommu_ctx_create() takes it. */
 void rig_start_with(struct rig *rig, const struct viommu_config *config,
 		    const struct viommu_iommu_config *iommu);
-/* As rig_start_ready(), with another model as RIG_EP1. */
+/* As rig_start_ready(), with another RIG_EP1: see the field. */
 void rig_start_model(struct rig *rig, const struct viommu_endpoint_config *ep1);
 /* As rig_start(), and the virtio driver initialised with everything offered. */
 void rig_start_ready(struct rig *rig, const struct viommu_iommu_config *iommu);
+/* As rig_start_ready(), but the DMA of EP1 carries RIG_BRIDGE_ID, which is no function. */
+void rig_start_bridged(struct rig *rig);
 void rig_stop(struct rig *rig);
 /*
  * Two virtio-iommus in one context, with RAM, endpoints and endpoint ids of their
