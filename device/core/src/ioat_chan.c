@@ -10,9 +10,9 @@
 
 /* Registers that can be written, the 64-bit ones by halves. */
 static const struct regs_field writable[] = {
-	{ IOAT_CHANCTRL, 2 },	   { IOAT_DMACOUNT, 2 },   { IOAT_CHAINADDR, 4 },
-	{ IOAT_CHAINADDR + 4, 4 }, { IOAT_CHANCMP, 4 },	   { IOAT_CHANCMP + 4, 4 },
-	{ IOAT_CHANERR, 4 },	   { IOAT_CHANERRMSK, 4 }, { IOAT_DCACTRL, 4 },
+	{ IOAT_CHANCTRL, 2 },      { IOAT_DMACOUNT, 2 },   { IOAT_CHAINADDR, 4 },
+	{ IOAT_CHAINADDR + 4, 4 }, { IOAT_CHANCMP, 4 },    { IOAT_CHANCMP + 4, 4 },
+	{ IOAT_CHANERR, 4 },       { IOAT_CHANERRMSK, 4 }, { IOAT_DCACTRL, 4 },
 };
 
 static void clear(struct ioat_channel *channel)
@@ -67,8 +67,7 @@ void ioat_channel_rest(struct ioat_channel *channel, enum ioat_state state)
 	set_state(channel, state);
 }
 
-void ioat_channel_read(const struct ioat_channel *channel, unsigned offset, void *buf,
-		       size_t count)
+void ioat_channel_read(const struct ioat_channel *channel, unsigned offset, void *buf, size_t count)
 {
 	uint8_t regs[IOAT_CHANNEL_SIZE] = { 0 };
 

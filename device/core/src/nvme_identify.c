@@ -36,7 +36,14 @@ enum {
 #define VWC_PRESENT 0x07
 
 /* Offsets in the data of a namespace. */
-enum { NS_SIZE = 0, NS_CAPACITY = 8, NS_USE = 16, NS_DLFEAT = 33, NS_ATTRIBUTES = 99, NS_LBAF0 = 128 };
+enum {
+	NS_SIZE = 0,
+	NS_CAPACITY = 8,
+	NS_USE = 16,
+	NS_DLFEAT = 33,
+	NS_ATTRIBUTES = 99,
+	NS_LBAF0 = 128
+};
 
 #define ATTRIBUTE_WRITE_PROTECTED 0x01
 #define DLFEAT_READS_ZERO 0x01

@@ -14,7 +14,7 @@
 #define AQA_WRITABLE 0x0fff0fffu
 
 static const struct regs_field writable[] = {
-	{ NVME_CC, 4 },	     { NVME_AQA, 4 }, { NVME_ASQ, 4 },
+	{ NVME_CC, 4 },      { NVME_AQA, 4 }, { NVME_ASQ, 4 },
 	{ NVME_ASQ + 4, 4 }, { NVME_ACQ, 4 }, { NVME_ACQ + 4, 4 },
 };
 
@@ -35,8 +35,8 @@ static void read_regs(const struct nvme *nvme, uint64_t offset, void *buf, size_
 	size_t left = offset < sizeof(regs) ? sizeof(regs) - offset : 0;
 
 	regs_put(regs, NVME_CAP,
-		 (NVME_MAX_ENTRIES - 1) | NVME_CAP_CONTIGUOUS |
-			 TIMEOUT << NVME_CAP_TIMEOUT_SHIFT | NVME_CAP_NVM_COMMANDS,
+		 (NVME_MAX_ENTRIES - 1) | NVME_CAP_CONTIGUOUS | TIMEOUT << NVME_CAP_TIMEOUT_SHIFT |
+			 NVME_CAP_NVM_COMMANDS,
 		 8);
 	regs_put(regs, NVME_VS, NVME_VS_1_4, 4);
 	regs_put(regs, NVME_CC, nvme->cc, 4);

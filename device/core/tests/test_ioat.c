@@ -23,7 +23,7 @@
 #define COMPLETION 0x2000ull
 #define SOURCE 0x10000ull
 #define TARGET 0x20000ull
-#define RUN                                                                                \
+#define RUN                                                                                    \
 	(IOAT_CHANCTRL_INT_REARM | IOAT_CHANCTRL_ERR_INT_EN | IOAT_CHANCTRL_ANY_ERR_ABORT_EN | \
 	 IOAT_CHANCTRL_ERR_COMPLETION_EN)
 

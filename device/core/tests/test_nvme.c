@@ -179,8 +179,7 @@ TEST(doorbells_that_mean_nothing_are_events)
 	nvme_wait(&test, 0, &cid, &status);
 	CHECK_EQ(test.result, 0x010000);
 	CHECK_EQ(admin(NVME_ADMIN_GET_LOG_PAGE, 0, NVME_LOG_ERROR | 15 << 16, 0), NVME_SUCCESS);
-	nvme_set_reg(&test, NVME_DOORBELLS + 4,
-		     (test.queues[0].head + 1) % NVME_TEST_ENTRIES);
+	nvme_set_reg(&test, NVME_DOORBELLS + 4, (test.queues[0].head + 1) % NVME_TEST_ENTRIES);
 	nvme_wait(&test, 0, &cid, &status);
 	CHECK_EQ(test.result, 0x010100);
 	nvme_test_stop(&test);

@@ -135,8 +135,7 @@ TEST(lists_of_a_hostile_driver)
 	CHECK_EQ(io(NVME_IO_WRITE, 0, 4096, data_iova, list + 0xff8), DNR(NVME_PRP_OFFSET));
 	CHECK_EQ(io(NVME_IO_READ, 0, 4097, data_iova, list), DNR(NVME_INVALID_FIELD));
 	CHECK_EQ(io(NVME_IO_READ, NVME_IMAGE_SIZE / 512, 1, data_iova, 0), DNR(NVME_LBA_RANGE));
-	CHECK_EQ(io(NVME_IO_READ, NVME_IMAGE_SIZE / 512 - 1, 2, data_iova, 0),
-		 DNR(NVME_LBA_RANGE));
+	CHECK_EQ(io(NVME_IO_READ, NVME_IMAGE_SIZE / 512 - 1, 2, data_iova, 0), DNR(NVME_LBA_RANGE));
 	CHECK_EQ(io(NVME_IO_READ, UINT64_MAX, 8, data_iova, 0), DNR(NVME_LBA_RANGE));
 	CHECK_EQ(io(0x7f, 0, 1, data_iova, 0), DNR(NVME_INVALID_OPCODE));
 	nvme_test_stop(&test);
@@ -191,8 +190,7 @@ TEST(zeroes_and_deallocation)
 
 	start(false);
 	CHECK_EQ(io(NVME_IO_WRITE_ZEROES, 10, 3, 0, 0), NVME_SUCCESS);
-	CHECK_EQ(io(NVME_IO_WRITE_ZEROES, NVME_IMAGE_SIZE / 512 - 1, 2, 0, 0),
-		 DNR(NVME_LBA_RANGE));
+	CHECK_EQ(io(NVME_IO_WRITE_ZEROES, NVME_IMAGE_SIZE / 512 - 1, 2, 0, 0), DNR(NVME_LBA_RANGE));
 	memcpy(data(), range, sizeof(range));
 	sqe.dwords[11] = NVME_DATASET_DEALLOCATE;
 	CHECK_EQ(nvme_call(&test, 1, sqe), NVME_SUCCESS);
@@ -283,8 +281,8 @@ TEST(two_queues_at_once)
 		for (unsigned q = 1; q <= 2; q++) {
 			nvme_wait(&test, q, &cid, &status);
 			CHECK_EQ(status, NVME_SUCCESS);
-			CHECK(!memcmp(data() + q * NVME_PAGE,
-				      image + NVME_PAGE * (2 * round + q), NVME_PAGE));
+			CHECK(!memcmp(data() + q * NVME_PAGE, image + NVME_PAGE * (2 * round + q),
+				      NVME_PAGE));
 		}
 	}
 	CHECK(eventfd_count(test.eventfds[2]) > 0);
@@ -295,8 +293,8 @@ TEST(two_queues_at_once)
 static void check_cut_off(void (*cut)(void))
 {
 	static uint8_t mark[NVME_MAX_DATA];
-	struct nvme_sqe sqe = nvme_rw(NVME_IO_READ, 0, NVME_MAX_DATA / 512, data_iova,
-				      NVME_IOVA + NVME_LISTS);
+	struct nvme_sqe sqe =
+		nvme_rw(NVME_IO_READ, 0, NVME_MAX_DATA / 512, data_iova, NVME_IOVA + NVME_LISTS);
 
 	memset(mark, 0xee, sizeof(mark));
 	start(false);

@@ -14,7 +14,7 @@ from viotest.guest.clock import tie_clocks
 from viotest.guest.guest import Guest
 from viotest.guest.keys import GuestKeys
 from viotest.machine import names
-from viotest.machine.argv import vfio_user_sockets
+from viotest.machine.argv import endpoint_image, vfio_user_sockets
 from viotest.machine.launch import Launch, start_machine
 from viotest.provision.cpio import concat_initramfs, overlay_cpio
 from viotest.provision.overlay import run_overlay
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from viotest.campaign.plan import Plan
     from viotest.guest.clock import ClockMap
     from viotest.guest.probe import Probe
+    from viotest.guest.ssh import ExecResult
     from viotest.machine.launch import RunningMachine
     from viotest.report.results import Cause
     from viotest.report.timeline import Timeline
-    from viotest.scenario.model import Scenario, Topology
+    from viotest.scenario.model import EndpointFunction, Scenario, Topology
 
 # What the modules need on this machine: see reference "MSI not isolated" in the
 # failure texts. busybox insmod ignores the kernel command line.
@@ -136,9 +137,27 @@ class Session:
         :raise GuestLostError: When the guest does not come up, or is lost since.
         :raise GuestError: When SSH does not work.
         """
+        return self._connected().probe
+
+    def exec(self, command: str, *, timeout: float) -> ExecResult:
+        """Run a shell command in the guest, as root.
+
+        :param command: The command.
+        :param timeout: Seconds.
+        :raise GuestLostError: As :meth:`probe`.
+        :raise GuestError: When there is no result.
+        """
+        return self._connected().exec(command, timeout=timeout)
+
+    def image(self, endpoint: EndpointFunction) -> Path | None:
+        """Return the file with the blocks of an endpoint; None if it has none."""
+        name = endpoint_image(endpoint)
+        return None if name is None else self._folder / name
+
+    def _connected(self) -> Guest:
         if self._guest is None:
             self._guest = self._connect()
-        return self._guest.probe
+        return self._guest
 
     def wait_for_beacon(self, timeout: float) -> None:
         """Wait for the guest's word that it is ready.

@@ -35,6 +35,10 @@ CHECKS: tuple[Check, ...] = (
     Check("unmap", "nothing gets through after an unmap", required=True),
     Check("interrupt", "every MSI-X vector arrives at its eventfd", required=True),
     Check("flr", "a function level reset stops and clears the endpoint", required=True),
+    Check("nvme-image", "the kernel's nvme driver moves blocks, byte for byte"),
+    Check("nvme-passthrough", "the NVMe endpoint works through VFIO as well"),
+    Check("ioat-dmatest", "ioatdma copies memory for dmatest without a failure"),
+    Check("ioat-passthrough", "the I/OAT endpoint works through VFIO as well"),
     Check("rebind", "unbound and bound again, all of it works again"),
 )
 
