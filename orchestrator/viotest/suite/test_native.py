@@ -127,10 +127,11 @@ def _host_digest(image: Path, size: int, *, offset: int = 0) -> str:
 
 def _raw_blocks(shell: Shell, disk: str, image: Path) -> None:
     # At an odd place, in odd pieces: requests that no page holds alone.
-    piece, offset = 3584, 1000 * 3584
+    piece = 65536 + 512
+    offset = 54 * piece
     command = (
         f"dd if=/dev/urandom of=/tmp/raw bs=1M count={_FILE_SIZE // _MIB} 2>/dev/null"
-        f" && dd if=/tmp/raw of={disk} bs={piece} seek={offset // piece} conv=fsync"
+        f" && dd if=/tmp/raw of={disk} bs={piece} seek=54 conv=fsync"
         " 2>/dev/null && sha256sum /tmp/raw"
     )
     written = shell.run(command, timeout=60).split()[0]
