@@ -13,9 +13,6 @@
 #include "mapping.h"
 
 #define OFF_BY_PAGE 4096
-/* Domains count from 1. */
-#define GENERATION_IDENTITY 0
-#define GENERATION_REFUSED UINT64_MAX
 
 static int compare_resv(const void *a, const void *b)
 {
@@ -185,14 +182,4 @@ struct dma_target dma_translate(const struct endpoint *endpoint, uint64_t iova, 
 		translate_mapped(endpoint, &target, is_write);
 	}
 	return target;
-}
-
-uint64_t dma_generation(const struct endpoint *endpoint)
-{
-	if (!endpoint->iommu)
-		return GENERATION_IDENTITY;
-	if (endpoint->domain)
-		return endpoint->domain->bypass ? GENERATION_IDENTITY :
-						  endpoint->domain->generation;
-	return endpoint->iommu->identity ? GENERATION_IDENTITY : GENERATION_REFUSED;
 }

@@ -33,14 +33,19 @@ _Static_assert(sizeof(struct virtio_iommu_config) == 40, "the layout of the spec
  */
 static void set_bypass(struct iommu *iommu, bool bypass)
 {
-	bool identity = virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_BYPASS);
+	bool identity = virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_BYPASS), in_use = false;
 
 	if (iommu->features & FEATURE(BYPASS_CONFIG))
 		identity |= bypass;
-	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	pthread_rwlock_wrlock(&iommu->ctx->map_lock);
 	iommu->bypass = bypass;
-	iommu->identity = identity;
-	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	if (iommu->identity != identity) {
+		iommu->identity = identity;
+		for (struct endpoint *ep = iommu->endpoints; ep; ep = ep->next)
+			in_use |= dma_revoke(ep);
+	}
+	pthread_rwlock_unlock(&iommu->ctx->map_lock);
+	dma_finish_revoke(iommu->ctx, in_use);
 }
 
 static void config_read(void *opaque, size_t offset, void *buf, size_t len)

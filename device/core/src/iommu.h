@@ -43,7 +43,7 @@ struct iommu {
 	bool initial_bypass;
 
 	bool bypass; /* the configuration field */
-	/* Whether an endpoint without a domain reaches memory: read under dma_lock. */
+	/* Whether an endpoint without a domain reaches memory: read under map_lock. */
 	bool identity;
 	struct endpoint *endpoints; /* complete before the reactor starts */
 	struct domain_table domains;
