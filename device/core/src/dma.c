@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "dma.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
@@ -65,8 +66,12 @@ static void advance(struct slice *slice, size_t len)
 		atomic_fetch_add(slice->done, len);
 }
 
-static void log_msi(const struct endpoint *endpoint, uint64_t addr, const void *buf)
+/* What the bus makes of a write into the MSI window: an interrupt if it is one of ours. */
+static void deliver_msi(const struct endpoint *endpoint, uint64_t addr, const void *buf)
 {
+	struct viommu_ctx *ctx = endpoint->ctx;
+	uint32_t data;
+	int vector;
 	struct viommu_log_record record = {
 		.kind = VIOMMU_LOG_MSI_WRITE,
 		.endpoint = endpoint->id,
@@ -76,8 +81,13 @@ static void log_msi(const struct endpoint *endpoint, uint64_t addr, const void *
 		.source = endpoint->source,
 	};
 
-	memcpy(&record.target, buf, sizeof(uint32_t));
-	log_append(endpoint->ctx->log, &record);
+	memcpy(&data, buf, sizeof(data));
+	data = le32toh(data);
+	record.target = data;
+	log_append(ctx->log, &record);
+	vector = vfu_msi_vector(endpoint->vfu, addr, data);
+	if (vector >= 0)
+		ctx_irq_raise(ctx, endpoint->vfu, endpoint->id, vector);
 }
 
 /* As much as can be copied before the translation to host is revoked. */
@@ -111,7 +121,7 @@ static enum dma_engine_status move_translated(struct slice *slice)
 	if (target.fault != DMA_FAULT_NONE)
 		return refuse(slice, target.fault);
 	if (target.is_msi) {
-		log_msi(endpoint, target.addr, slice->buf + slice->moved);
+		deliver_msi(endpoint, target.addr, slice->buf + slice->moved);
 		advance(slice, MSI_WRITE_SIZE);
 		return DMA_STATUS_OK;
 	}

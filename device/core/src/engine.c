@@ -165,6 +165,8 @@ static int create_vfu(struct engine *engine, const struct viommu_endpoint_config
 		},
 		.bars[DMA_ENGINE_BAR_MSIX] = { .size = DMA_ENGINE_MSIX_SIZE, .is_64bit = true },
 		.intx = true,
+		/* The largest power of two that is not more. */
+		.nr_msi = 1u << (31 - __builtin_clz(engine->nr_vectors)),
 		.msix_bar = DMA_ENGINE_BAR_MSIX,
 		.nr_vectors = engine->nr_vectors,
 		.msix_table_offset = 0,

@@ -82,13 +82,18 @@ int vfu_irq_raise(struct vfu *vfu, int vector)
 		return -ENODEV;
 	if (vector < 0)
 		return -EINVAL;
-	err = irqs_raise_msix(vfu->irqs, (unsigned int)vector);
+	err = irqs_raise_message(vfu->irqs, (unsigned int)vector);
 	return err ? err : raised(vfu, (uint64_t)vector);
 }
 
 void vfu_intx_deassert(struct vfu *vfu)
 {
 	irqs_deassert_intx(vfu->irqs);
+}
+
+int vfu_msi_vector(struct vfu *vfu, uint64_t addr, uint32_t data)
+{
+	return irqs_msi_vector(vfu->irqs, addr, data);
 }
 
 /* --- the client --- */
@@ -302,6 +307,8 @@ static bool config_valid(const struct vfu_config *config)
 	for (size_t i = 0; i < VFU_NR_BARS; i++)
 		if (!bar_valid(config, i))
 			return false;
+	if (config->nr_msi > IRQ_MAX_MSI || config->nr_msi & (config->nr_msi - 1))
+		return false;
 	if (!config->nr_vectors)
 		return true;
 	if (config->nr_vectors > IRQ_MAX_VECTORS || config->msix_bar >= VFU_NR_BARS)
@@ -335,7 +342,7 @@ int vfu_create(const struct vfu_config *config, struct vfu **ret)
 	if (!err)
 		err = memory_create(&vfu->memory);
 	if (!err)
-		err = irqs_create(config->reactor, config->nr_vectors, config->intx, &vfu->irqs);
+		err = irqs_create(config, &vfu->irqs);
 	if (err) {
 		vfu_destroy(vfu);
 		return err;
