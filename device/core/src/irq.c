@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "reactor.h"
@@ -94,10 +96,14 @@ static bool prepare_eventfd(int fd)
 
 static void signal_eventfd(int fd)
 {
+	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
 	uint64_t one = 1;
 
-	/* EAGAIN: the counter is full, so the client has an interrupt to see already. */
-	if (write(fd, &one, sizeof(one)) < 0)
+	/*
+	 * A full counter: the client has an interrupt to see already. Asked first: what
+	 * we set on the descriptor, O_NONBLOCK, the client can clear.
+	 */
+	if (poll(&pfd, 1, 0) != 1 || !(pfd.revents & POLLOUT) || write(fd, &one, sizeof(one)) < 0)
 		return;
 }
 
@@ -129,10 +135,12 @@ static void handle_unmask_event(void *opaque, uint32_t events)
 {
 	struct irqs *irqs = opaque;
 	uint64_t count;
+	struct iovec iov = { &count, sizeof(count) };
 
 	(void)events;
 	pthread_mutex_lock(&irqs->lock);
-	if (irqs->unmask_fd >= 0 && read(irqs->unmask_fd, &count, sizeof(count)) > 0)
+	/* Not to be held up by a client that was there first, and wants it to block. */
+	if (irqs->unmask_fd >= 0 && preadv2(irqs->unmask_fd, &iov, 1, -1, RWF_NOWAIT) > 0)
 		unmask_intx(irqs);
 	pthread_mutex_unlock(&irqs->lock);
 }

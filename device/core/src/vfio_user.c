@@ -111,7 +111,11 @@ static void close_client(struct vfu *vfu)
 	pthread_mutex_lock(&vfu->tx_lock);
 	close(vfu->fd);
 	vfu->fd = -1;
+	vfu->tx_busy = false;
+	vfu->tx_pending_len = 0;
+	pthread_cond_broadcast(&vfu->tx_free);
 	pthread_mutex_unlock(&vfu->tx_lock);
+	vfu->is_throttled = false;
 }
 
 static void disconnect(struct vfu *vfu, int err)
@@ -131,10 +135,25 @@ static void disconnect(struct vfu *vfu, int err)
 	vfu_log(vfu, gone);
 }
 
+static void handle_client(void *opaque, uint32_t events);
+
+/* Messages, or room for a reply that has been kept. */
+static int listen_for(struct vfu *vfu, bool room)
+{
+	if (vfu->is_throttled == room)
+		return 0;
+	vfu->is_throttled = room;
+	reactor_remove(vfu->config.reactor, vfu->fd);
+	return reactor_add(vfu->config.reactor, vfu->fd, room ? EPOLLOUT : EPOLLIN, handle_client,
+			   vfu);
+}
+
 static void service(struct vfu *vfu)
 {
 	int result = vfu_conn_service(vfu);
 
+	if (!result)
+		result = listen_for(vfu, vfu_conn_is_blocked(vfu));
 	if (result)
 		disconnect(vfu, result < 0 ? result : 0);
 }
@@ -320,6 +339,17 @@ static bool config_valid(const struct vfu_config *config)
 	       (uint64_t)config->msix_pba_offset + 8 <= bar_size;
 }
 
+static void init_tx(struct vfu *vfu)
+{
+	pthread_condattr_t attr;
+
+	pthread_mutex_init(&vfu->tx_lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&vfu->tx_free, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
 int vfu_create(const struct vfu_config *config, struct vfu **ret)
 {
 	struct vfu *vfu;
@@ -332,7 +362,7 @@ int vfu_create(const struct vfu_config *config, struct vfu **ret)
 		return -ENOMEM;
 	vfu->config = *config;
 	vfu->listen_fd = vfu->fd = -1;
-	pthread_mutex_init(&vfu->tx_lock, NULL);
+	init_tx(vfu);
 	pthread_mutex_init(&vfu->call_lock, NULL);
 	pci_config_init(&vfu->pci, config);
 	vfu->config.socket_path = strdup(config->socket_path);
@@ -366,6 +396,7 @@ void vfu_destroy(struct vfu *vfu)
 	free((char *)vfu->config.name);
 	free((char *)vfu->config.socket_path);
 	pthread_mutex_destroy(&vfu->call_lock);
+	pthread_cond_destroy(&vfu->tx_free);
 	pthread_mutex_destroy(&vfu->tx_lock);
 	free(vfu);
 }
