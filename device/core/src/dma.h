@@ -49,6 +49,7 @@ struct endpoint {
 	struct viommu_resv_mem *resv; /* disjoint, in the order of the addresses */
 	size_t nr_resv;
 	struct endpoint *next; /* of the same IOMMU */
+	struct endpoint *next_in_bucket;
 	struct dma_tlb *tlbs;  /* DMA_NR_TLBS */
 	/* Attachment: written by the reactor, under map_lock as the writer. */
 	struct domain *domain;

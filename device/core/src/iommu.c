@@ -202,6 +202,14 @@ void iommu_destroy(struct iommu *iommu)
 	free(iommu);
 }
 
+static struct endpoint **bucket_of(const struct iommu *iommu, uint32_t id)
+{
+	/* Ids are PCI requester ids: dense, or with the functions of a device left out. */
+	return (struct endpoint **)&iommu->endpoints_by_id[id * 2654435769u >> 22];
+}
+
+_Static_assert(IOMMU_ENDPOINT_BUCKETS == 1u << (32 - 22), "the hash gives ten bits");
+
 int iommu_add_endpoint(struct iommu *iommu, struct endpoint *endpoint)
 {
 	if (iommu_find_endpoint(iommu, endpoint->id))
@@ -210,6 +218,8 @@ int iommu_add_endpoint(struct iommu *iommu, struct endpoint *endpoint)
 		return -EMSGSIZE;
 	endpoint->next = iommu->endpoints;
 	iommu->endpoints = endpoint;
+	endpoint->next_in_bucket = *bucket_of(iommu, endpoint->id);
+	*bucket_of(iommu, endpoint->id) = endpoint;
 	return 0;
 }
 
@@ -220,9 +230,9 @@ void iommu_resume(struct iommu *iommu)
 
 struct endpoint *iommu_find_endpoint(const struct iommu *iommu, uint32_t id)
 {
-	struct endpoint *endpoint = iommu->endpoints;
+	struct endpoint *endpoint = *bucket_of(iommu, id);
 
 	while (endpoint && endpoint->id != id)
-		endpoint = endpoint->next;
+		endpoint = endpoint->next_in_bucket;
 	return endpoint;
 }

@@ -22,6 +22,8 @@
 #include "viommu.h"
 #include "virtio_pci.h"
 
+#define IOMMU_ENDPOINT_BUCKETS 1024
+
 #define IOMMU_QUEUE_REQUEST 0
 #define IOMMU_QUEUE_EVENT 1
 
@@ -46,6 +48,7 @@ struct iommu {
 	/* Whether an endpoint without a domain reaches memory: read under map_lock. */
 	bool identity;
 	struct endpoint *endpoints; /* complete before the reactor starts */
+	struct endpoint *endpoints_by_id[IOMMU_ENDPOINT_BUCKETS];
 	struct domain_table domains;
 	struct fault_queue faults;
 	struct hold hold;

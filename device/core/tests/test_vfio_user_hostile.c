@@ -98,7 +98,7 @@ static void *access_memory(void *opaque)
 	struct fixture *fixture = opaque;
 
 	for (int i = 0; i < 8; i++)
-		vfu_dma_access(fixture->vfu, 0, buf, sizeof(buf), true, 200);
+		vfu_dma_access(fixture->vfu, 0, buf, sizeof(buf), true, 1);
 	return NULL;
 }
 
