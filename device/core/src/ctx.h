@@ -9,7 +9,7 @@
  *             a writer has waited for the slices in flight.
  *   map_lock  domains, mappings, attachments, bypass. Held for a lookup, not for the
  *             copy: what a copy goes by is taken away by dma_revoke() instead.
- * Order of locks: ctx->lock, an engine's lock, dma_lock, map_lock; a fault queue's is
+ * Order of locks: ctx->lock, an endpoint model's lock, dma_lock, map_lock; a fault queue's is
  * innermost, and never held together with those two.
  */
 #ifndef CTX_H
@@ -23,23 +23,23 @@
 #include "inject.h"
 #include "viommu.h"
 
-struct engine;
-struct engine_pool;
+struct endpoint;
 struct iommu;
 struct log;
+struct pool;
 struct reactor;
 struct vfu;
 
 /* In the order of viommu_ctx_add_*(): one of the two is set. */
 struct ctx_function {
 	struct iommu *iommu;
-	struct engine *engine;
+	struct endpoint *endpoint;
 };
 
 struct viommu_ctx {
 	struct log *log;
 	struct reactor *reactor;
-	struct engine_pool *pool;
+	struct pool *pool;
 	pthread_rwlock_t dma_lock, map_lock;
 	bool can_abort_copies; /* else whoever takes a mapping away waits for slices in flight */
 	struct inject inject;

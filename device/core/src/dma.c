@@ -98,7 +98,8 @@ static void copy(struct slice *slice, uint8_t *host, size_t len)
 	uint8_t *to = slice->is_write ? host : buf, *from = slice->is_write ? buf : host;
 
 	if (endpoint->ctx->can_abort_copies)
-		len -= abortable_copy(to, from, len, &endpoint->revocations, slice->revocations);
+		len -= abortable_copy(to, from, len, &endpoint->requester->revocations,
+				      slice->revocations);
 	else
 		memcpy(to, from, len);
 	advance(slice, len);
@@ -158,7 +159,7 @@ static enum dma_engine_status move_piece(struct slice *slice)
 	size_t run = slice->len - slice->moved;
 	uint8_t *host = NULL;
 
-	slice->revocations = atomic_load(&endpoint->revocations);
+	slice->revocations = atomic_load(&endpoint->requester->revocations);
 	if (slice->tlb) {
 		dma_tlb_check(slice->tlb, slice->revocations,
 			      memory_generation(vfu_memory(endpoint->vfu)));
@@ -184,10 +185,10 @@ static enum dma_engine_status move_pieces(struct slice *slice)
 	if (!inject_wants_access(&endpoint->ctx->inject))
 		slice->tlb = dma_tlb_get(endpoint->tlbs);
 	/* Before the revocations are looked at: who changes them looks here next. */
-	atomic_fetch_add(&endpoint->nr_slices, 1);
+	atomic_fetch_add(&endpoint->requester->nr_slices, 1);
 	while (status == DMA_STATUS_OK && slice->moved < slice->len && !slice->client_len)
 		status = move_piece(slice);
-	atomic_fetch_sub(&endpoint->nr_slices, 1);
+	atomic_fetch_sub(&endpoint->requester->nr_slices, 1);
 	dma_tlb_put(slice->tlb);
 	slice->tlb = NULL;
 	return status;

@@ -43,7 +43,9 @@ struct endpoint {
 	struct viommu_ctx *ctx;
 	struct iommu *iommu; /* NULL: addresses are the client's own */
 	struct vfu *vfu;
+	enum viommu_model kind;
 	uint32_t id;
+	struct endpoint *requester; /* whose id its DMA carries: itself, or a bridge's */
 	uint32_t source;
 	char name[VIOMMU_NAME_MAX];
 	struct viommu_resv_mem *resv; /* disjoint, in the order of the addresses */
@@ -51,13 +53,14 @@ struct endpoint {
 	struct endpoint *next; /* of the same IOMMU */
 	struct endpoint *next_in_bucket;
 	struct dma_tlb *tlbs;  /* DMA_NR_TLBS */
+	struct endpoint *next_id; /* of the same IOMMU, and no function either */
 	/* Attachment: written by the reactor, under map_lock as the writer. */
 	struct domain *domain;
 	struct endpoint *next_in_domain;
 	_Atomic uint64_t transactions;
 	_Atomic uint64_t faults;
 	_Atomic uint32_t in_flight;
-	/* Changes when something that dma_translate() has said is no longer so. */
+	/* Of a requester. Changes when something that dma_translate() has said is no longer so. */
 	_Atomic uint64_t revocations;
 	_Atomic uint32_t nr_slices; /* being moved now */
 };
@@ -65,7 +68,7 @@ struct endpoint {
 /*
  * Copies and checks what the configuration says of an endpoint. -EINVAL for a
  * name that is too long or reserved regions that are inverted, overlap, or hold
- * a second MSI window; -ENOMEM.
+ * a second MSI window; -ENOENT for a requester that the IOMMU does not have; -ENOMEM.
  */
 int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iommu *iommu,
 		  uint32_t source, const struct viommu_endpoint_config *config);

@@ -38,12 +38,18 @@ static int check_resv(const struct viommu_resv_mem *resv, size_t nr_resv)
 int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iommu *iommu,
 		  uint32_t source, const struct viommu_endpoint_config *config)
 {
+	struct endpoint *requester = endpoint;
 	struct viommu_resv_mem *resv = NULL;
 	struct dma_tlb *tlbs;
 	int r;
 
 	if (!config->name || strlen(config->name) >= VIOMMU_NAME_MAX)
 		return -EINVAL;
+	if (config->requester) {
+		requester = iommu ? iommu_find_endpoint(iommu, config->requester) : NULL;
+		if (!requester)
+			return -ENOENT;
+	}
 	if (config->nr_resv) {
 		resv = calloc(config->nr_resv, sizeof(*resv));
 		if (!resv)
@@ -64,7 +70,9 @@ int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iomm
 	*endpoint = (struct endpoint){
 		.ctx = ctx,
 		.iommu = iommu,
+		.kind = config->model,
 		.id = config->id,
+		.requester = requester,
 		.source = source,
 		.resv = resv,
 		.nr_resv = config->nr_resv,
@@ -175,6 +183,7 @@ struct dma_target dma_translate(const struct endpoint *endpoint, uint64_t iova, 
 
 	if (!endpoint->iommu || translate_reserved(endpoint, &target, len, is_write))
 		return target;
+	endpoint = endpoint->requester;
 	if (!endpoint->domain) {
 		if (!endpoint->iommu->identity)
 			target.fault = DMA_FAULT_DOMAIN;

@@ -33,7 +33,7 @@ static void setup(void)
 	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), VIRTIO_IOMMU_S_OK);
 	CHECK_EQ(rig_map(&rig, 1, IOVA, IOVA + SIZE - 1, RIG_RAM + RIG_DATA, 3), VIRTIO_IOMMU_S_OK);
 	iommu = rig.ctx->functions[rig.iommu_index].iommu;
-	engine = rig.ctx->functions[rig.endpoint_index[RIG_EP0]].engine;
+	engine = (struct engine *)rig.ctx->functions[rig.endpoint_index[RIG_EP0]].endpoint;
 	target = rig.ram + RIG_DATA;
 	reactor_stop(rig.ctx->reactor);
 }
