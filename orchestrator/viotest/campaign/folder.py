@@ -14,16 +14,19 @@ from viotest.errors import UsageError
 if TYPE_CHECKING:
     from viotest.scenario.model import Scenario
 
-#: What a run writes at the most, beside the initramfs (bytes).
-_ROOM = 96 << 20
+#: What a run writes at the most, beside the initramfs and the device's log (bytes).
+_ROOM = 92 << 20
+#: A record of the device's log.
+_RECORD_SIZE = 64
 #: What QEMU and the device need beside the guest's memory (MiB).
 _OVERHEAD_MEM = 160
 
 
-def check_out(out: Path | None) -> None:
+def check_out(out: Path | None, scenario: Scenario) -> None:
     """Refuse a run folder that could not be made; makes nothing.
 
     :param out: The folder that the user named; None: the default place.
+    :param scenario: What is to be run; it says how large the device's log is.
     :raise UsageError: When it is there and not empty, its parent cannot be written,
         or the disk is too full.
     """
@@ -43,10 +46,11 @@ def check_out(out: Path | None) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UsageError(f"--out {path}: {existing} cannot be written")
     free = shutil.disk_usage(existing).free
-    if free < _ROOM:
+    needed = _ROOM + scenario.log_records * _RECORD_SIZE
+    if free < needed:
         raise UsageError(
             f"--out {path}: too little disk: {free >> 20} MiB free",
-            hint=f"a run needs {_ROOM >> 20} MiB",
+            hint=f"a run needs {needed >> 20} MiB",
         )
 
 

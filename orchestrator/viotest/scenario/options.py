@@ -30,6 +30,10 @@ MACHINES = ("q35",)
 #: do not fit (MiB).
 MIN_MEM = 192
 
+#: What the device's log may hold: 64 KiB, and 4 GiB.
+MIN_LOG_RECORDS = 1 << 10
+MAX_LOG_RECORDS = 1 << 26
+
 
 class Kind(enum.Enum):
     """How often an option may be given, and whether it takes a value."""
@@ -111,6 +115,13 @@ OPTIONS: tuple[Option, ...] = (
         "switch on a deliberate defect of the device (viotest-device mutants)",
     ),
     Option("endpoints", Kind.ONE, "N", "dma engine endpoints (default: 1)"),
+    Option(
+        "log-records",
+        Kind.ONE,
+        "N",
+        "records that the device's log keeps, 64 bytes each, a power of two"
+        f" (default: {Scenario.log_records})",
+    ),
     Option(
         "dry-run",
         Kind.FLAG,
@@ -237,6 +248,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         qemu_args=values.many("qemu-arg"),
         mutants=values.many("device-mutant"),
         endpoints=values.integer("endpoints", 1, 1, 15),
+        log_records=_log_records(values),
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
     )
@@ -285,6 +297,17 @@ def check_choice(option: str, value: str, valid: Sequence[str]) -> str:
     if value not in valid:
         raise UsageError(f"{option} {value}: unknown", hint=nearest(value, valid))
     return value
+
+
+def _log_records(values: _Values) -> int:
+    low, high = MIN_LOG_RECORDS, MAX_LOG_RECORDS
+    number = values.integer("log-records", Scenario.log_records, low, high)
+    if number & (number - 1):
+        nearest_power = 1 << number.bit_length()
+        raise UsageError(
+            f"--log-records {number}: not a power of two", hint=f"try {nearest_power}"
+        )
+    return number
 
 
 def _modes(values: Iterable[str]) -> tuple[Mode, ...]:
@@ -336,6 +359,7 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
         "device-mutant": list(scenario.mutants),
         "endpoints": scenario.endpoints,
+        "log-records": scenario.log_records,
     }
     if scenario.modules is not None:
         config["modules"] = scenario.modules

@@ -87,7 +87,7 @@ class _Line:
             return default
         value = self._values.pop(key)
         # A bool is an int to Python; it is never one here.
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind != bool):
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
             raise ValueError(f"{key!r} is {_short(value)}")
         return value
 
@@ -396,7 +396,9 @@ class TraceFile:
             if isinstance(item, Negotiation | Restart):
                 negotiated = isinstance(item, Negotiation)
             if isinstance(item, Request):
-                ids |= {found for found in [endpoint_of(item.data)] if found is not None}
+                ids |= {
+                    found for found in [endpoint_of(item.data)] if found is not None
+                }
                 if len(ids) > _MAX_IDS:
                     raise self._error(number, f"more than {_MAX_IDS} endpoints")
         return Contents(requests, opaque, frozenset(ids))
@@ -424,7 +426,9 @@ class TraceFile:
         return [] if values is None else values
 
     def _error(self, number: int, what: str) -> UsageError:
-        return UsageError(f"{self.path}: line {number}: {what}", hint="see docs/trace.md")
+        return UsageError(
+            f"{self.path}: line {number}: {what}", hint="see docs/trace.md"
+        )
 
 
 def write_trace(path: Path, header: Header, items: Iterable[Item]) -> None:

@@ -184,7 +184,7 @@ def fields_of(data: bytes) -> Fields | None:
 
 
 def plain_fields(request: Request) -> Fields | None:
-    """Return a request's fields if they and the usual lengths are all there is to it."""
+    """Return a request's fields; None unless they tell all there is to it."""
     fields = fields_of(request.data)
     if fields is None or fields.encode() != request.data:
         return None

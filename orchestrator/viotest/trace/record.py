@@ -185,7 +185,7 @@ def _detail(parts: list[DeviceRecord]) -> _Detail | None:
     if not parts:
         return None
     if [part.status for part in parts] != list(range(len(parts))):
-        raise UntestableError("the device's log has a request in pieces that do not fit")
+        raise UntestableError("the log has a request in pieces that do not fit")
     head = parts[0]
     words = [word for part in parts[1:] for word in (part.start, part.end, part.target)]
     data = struct.pack(f"<{len(words)}Q", *words)[: min(head.start, MAX_BYTES)]
@@ -229,7 +229,7 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise UntestableError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise UntestableError(f"{path}: is no device configuration: {error}") from error
+        raise UntestableError(f"{path}: is no configuration: {error}") from error
 
 
 def _header(folder: Path, config: Mapping[str, Any], iommu: int, lost: int) -> Header:
@@ -252,4 +252,6 @@ def _header(folder: Path, config: Mapping[str, Any], iommu: int, lost: int) -> H
         return parse_header(values)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         where = folder / names.DEVICE_CONFIG
-        raise UntestableError(f"{where}: is no device configuration: {error}") from error
+        raise UntestableError(
+            f"{where}: is no device configuration: {error}"
+        ) from error
