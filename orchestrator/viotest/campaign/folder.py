@@ -7,12 +7,9 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from viotest.errors import UsageError
-
-if TYPE_CHECKING:
-    from viotest.scenario.model import Scenario
+from viotest.scenario.model import Scenario
 
 #: What a run writes at the most, beside the initramfs and the device's log (bytes).
 _ROOM = 92 << 20
@@ -22,11 +19,11 @@ _RECORD_SIZE = 64
 _OVERHEAD_MEM = 160
 
 
-def check_out(out: Path | None, scenario: Scenario) -> None:
+def check_out(out: Path | None, *, log_records: int = Scenario.log_records) -> None:
     """Refuse a run folder that could not be made; makes nothing.
 
     :param out: The folder that the user named; None: the default place.
-    :param scenario: What is to be run; it says how large the device's log is.
+    :param log_records: How many records the device's log is to keep.
     :raise UsageError: When it is there and not empty, its parent cannot be written,
         or the disk is too full.
     """
@@ -46,7 +43,7 @@ def check_out(out: Path | None, scenario: Scenario) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UsageError(f"--out {path}: {existing} cannot be written")
     free = shutil.disk_usage(existing).free
-    needed = _ROOM + scenario.log_records * _RECORD_SIZE
+    needed = _ROOM + log_records * _RECORD_SIZE
     if free < needed:
         raise UsageError(
             f"--out {path}: too little disk: {free >> 20} MiB free",

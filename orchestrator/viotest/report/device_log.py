@@ -78,6 +78,10 @@ COUNTERS = (
 )
 
 
+#: What a timeline shows of a log that keeps more: it is for people, and in memory.
+TIMELINE_RECORDS = 65536
+
+
 @dataclass(frozen=True)
 class DeviceRecord:
     """One record; the fields of ``struct viommu_log_record``."""
@@ -164,8 +168,8 @@ def _kind(number: int) -> str:
 
 
 def timeline_events(log: DeviceLog) -> Iterator[Event]:
-    """Yield the log as events of a timeline."""
-    for record in log.records():
+    """Yield the last :data:`TIMELINE_RECORDS` of the log as events of a timeline."""
+    for record in log.records(after=max(0, log.head() - TIMELINE_RECORDS)):
         # Bytes of an unusual request, whose own record follows: for viotest trace.
         if record.kind == "request-detail":
             continue

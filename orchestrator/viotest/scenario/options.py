@@ -30,9 +30,9 @@ MACHINES = ("q35",)
 #: do not fit (MiB).
 MIN_MEM = 192
 
-#: What the device's log may hold: 64 KiB, and 4 GiB.
+#: What the device's log may hold: 64 KiB, and 1 GiB.
 MIN_LOG_RECORDS = 1 << 10
-MAX_LOG_RECORDS = 1 << 26
+MAX_LOG_RECORDS = 1 << 24
 
 
 class Kind(enum.Enum):

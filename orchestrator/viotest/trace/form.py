@@ -194,7 +194,9 @@ def header_json(header: Header) -> dict[str, object]:
         for endpoint in header.endpoints
     ]
     line: dict[str, object] = {_MAGIC: VERSION}
-    line["iommu"] = {key: _shown(value) for key, value in header.iommu.items()}
+    line["iommu"] = {
+        key: _shown(header.iommu[key]) for key in IOMMU_KEYS if key in header.iommu
+    }
     line["endpoints"] = endpoints
     line["mutants"] = list(header.mutants)
     line["lost"] = header.lost
