@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from viotest.provision.progress import Progress, Step
     from viotest.trace.form import TraceFile
     from viotest.trace.model import Item
     from viotest.trace.output import Report
 
 _TARGETS = ("viotest", "qemu", "both")
 _DEFAULT_OUT = "trace.jsonl"
+
+#: More than this takes seconds.
+_MANY_RECORDS = 1 << 17
+_LARGE_FILE = 1 << 24
+_SHOW_EVERY = 4096
 
 _RECORD_EPILOG = """\
 examples:
@@ -173,25 +179,36 @@ def _record(folder: Path, arguments: argparse.Namespace) -> None:
     from viotest.trace.record import Recording
 
     recording = Recording(folder, arguments.iommu)
-    counted = _Counted(recording.items())
-    if arguments.out == STDOUT:
-        sys.stdout.writelines(trace_lines(recording.header, counted))
-    else:
-        try:
-            write_trace(Path(arguments.out), recording.header, counted)
-        except OSError as error:
-            raise UntestableError(f"{arguments.out}: {error.strerror}") from error
+    long = recording.nr_records > _MANY_RECORDS
+    with _progress(long).step(f"recording {folder}") as step:
+        counted = _Counted(recording.items(), step, recording.nr_records)
+        if arguments.out == STDOUT:
+            sys.stdout.writelines(trace_lines(recording.header, counted))
+        else:
+            try:
+                write_trace(Path(arguments.out), recording.header, counted)
+            except OSError as error:
+                raise UntestableError(f"{arguments.out}: {error.strerror}") from error
     lost = recording.header.lost
     what = f"; {lost} records of the log were lost before it" if lost else ""
     # Not among the lines of a trace, or of a run's JSON.
     print(f"trace  {arguments.out}: {counted.nr} requests{what}", file=sys.stderr)
 
 
-class _Counted:
-    """Counts the requests that pass."""
+# What takes a moment is not worth a line.
+def _progress(long: bool) -> Progress:
+    from viotest.provision.progress import SilentProgress, TerminalProgress
 
-    def __init__(self, items: Iterator[Item]) -> None:
+    return TerminalProgress() if long else SilentProgress()
+
+
+class _Counted:
+    """Counts the requests that pass, and shows how far this is."""
+
+    def __init__(self, items: Iterator[Item], step: Step, total: int) -> None:
         self._items = items
+        self._step = step
+        self._total = total
         self.nr = 0
 
     def __iter__(self) -> Iterator[Item]:
@@ -199,13 +216,18 @@ class _Counted:
 
         for item in self._items:
             self.nr += isinstance(item, Request)
+            if self.nr % _SHOW_EVERY == 0:
+                self._step.update(self.nr, self._total)
             yield item
 
 
 def _open(name: str) -> TraceFile:
     from viotest.trace.form import TraceFile
 
-    return TraceFile(Path(name))
+    path = Path(name)
+    long = path.is_file() and path.stat().st_size > _LARGE_FILE
+    with _progress(long).step(f"reading {name}") as step:
+        return TraceFile(path, step.update)
 
 
 def replay_command(arguments: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ from viotest.trace.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -46,6 +46,7 @@ _MAGIC = "viotest-trace"
 
 _MAX_LINE = 1 << 16
 _MAX_ITEMS = 1 << 26
+_SHOW_EVERY = 4096
 _MAX_ENDPOINTS = 256
 _MAX_REGIONS = 64
 #: Endpoint ids that a trace may name, be they known or not.
@@ -348,25 +349,31 @@ class Contents:
     ids: frozenset[int]
 
 
+def _ignore(done: int, total: int) -> None:
+    pass
+
+
 class TraceFile:
     """A trace in a file; opening it looks at every line.
 
     :param path: The file.
+    :param show: Is told now and then how many of how many bytes were looked at.
     :raise UsageError: When it is no trace; names the line.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, show: Callable[[int, int], None] = _ignore) -> None:
         self.path = path
         self.header: Header
-        self.contents = self._check()
+        self.contents = self._check(show)
 
-    def items(self) -> Iterator[Item]:
+    def items(self, show: Callable[[int, int], None] = _ignore) -> Iterator[Item]:
         """Yield what follows the header.
 
+        :param show: As for the class.
         :raise UsageError: When the file is no longer what it was.
         """
         with self._open() as file:
-            number = 1
+            number, size = 1, os.fstat(file.fileno()).st_size
             self._line(file, number)
             while (values := self._line(file, number + 1)) is not None:
                 number += 1
@@ -374,10 +381,12 @@ class TraceFile:
                     yield parse_item(values)
                 except ValueError as error:
                     raise self._error(number, str(error)) from error
+                if number % _SHOW_EVERY == 0:
+                    show(file.tell(), size)
                 if number > _MAX_ITEMS:
                     raise self._error(number, f"more than {_MAX_ITEMS} lines")
 
-    def _check(self) -> Contents:
+    def _check(self, show: Callable[[int, int], None]) -> Contents:
         with self._open() as file:
             values = self._line(file, 1)
         try:
@@ -387,7 +396,7 @@ class TraceFile:
         requests = opaque = 0
         ids: set[int] = set()
         negotiated = False
-        for number, item in enumerate(self.items(), 2):
+        for number, item in enumerate(self.items(show), 2):
             if isinstance(item, Request | Opaque):
                 requests += isinstance(item, Request)
                 opaque += isinstance(item, Opaque)

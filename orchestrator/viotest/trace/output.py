@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from viotest.trace.model import Header, Item
     from viotest.trace.replay import Result
 
-#: Differences that the text shows of each target; JSON has them all.
+#: Differences that the text shows of each target; JSON has all that were kept.
 MAX_SHOWN = 50
 
 
@@ -34,7 +34,7 @@ class Report:
     @property
     def differs(self) -> bool:
         """Whether anything went otherwise than it was recorded."""
-        return any(result.differences for result in self.results.values())
+        return any(result.nr_differences for result in self.results.values())
 
 
 def show_trace(header: Header, items: Iterable[Item]) -> Iterator[str]:
@@ -75,13 +75,13 @@ def _target_lines(name: str, result: Result) -> Iterator[str]:
         yield f"  {difference.number:6}  {difference.what}"
         yield f"          - {difference.recorded}"
         yield f"          + {difference.replayed}"
-    more = len(result.differences) - len(shown)
+    more = result.nr_differences - len(shown)
     if more:
-        yield f"  and {more} more; --json has them all"
+        yield f"  and {more} more; --json has {len(result.differences)} in all"
 
 
 def _summary(result: Result) -> str:
-    nr = len(result.differences)
+    nr = result.nr_differences
     words = "no difference" if not nr else f"{nr} difference{'s' * (nr > 1)}"
     words += f"; {result.nr_replayed} requests replayed"
     if result.nr_skipped:

@@ -71,6 +71,11 @@ class Recording:
         self._first, lost = self._find_start()
         self.header = _header(folder, config, iommu, lost)
 
+    @property
+    def nr_records(self) -> int:
+        """How many records of the log there are to look at, other devices' included."""
+        return self._log.head() - self._first + 1
+
     def items(self) -> Iterator[Item]:
         """Yield what the driver did, up to its last request."""
         reset: Restart | None = None

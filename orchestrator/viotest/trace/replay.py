@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 #: Feature bits that are the virtio-iommu's own; the ring's are the replay's affair.
 _DEVICE_FEATURES = 0xFFFFFF
 _PROGRESS_EVERY = 256
+#: Differences that are kept; what a target does after so many is of no interest.
+MAX_KEPT = 10_000
 
 
 class Device(Protocol):
@@ -90,7 +92,9 @@ class Difference:
 class Result:
     """What a replay came to."""
 
+    #: The first :data:`MAX_KEPT` of them.
     differences: list[Difference] = field(default_factory=list)
+    nr_differences: int = 0
     #: What is worth knowing, and no difference.
     notes: list[str] = field(default_factory=list)
     nr_replayed: int = 0
@@ -274,7 +278,10 @@ class Replay:
         return _regions_words(regions), _regions_words(told)
 
     def _differ(self, number: int, what: str, recorded: str, replayed: str) -> None:
-        self._result.differences.append(Difference(number, what, recorded, replayed))
+        self._result.nr_differences += 1
+        if len(self._result.differences) < MAX_KEPT:
+            difference = Difference(number, what, recorded, replayed)
+            self._result.differences.append(difference)
 
 
 def _by_start(region: Region) -> tuple[int, int, int]:

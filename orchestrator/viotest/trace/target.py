@@ -254,5 +254,5 @@ def _qemu_devices(header: Header, ids: Mapping[int, int]) -> list[str]:
         devfn = ids.get(endpoint.id, endpoint.id)
         where = f"addr={devfn >> 3:x}.{devfn & 7},multifunction=on"
         # Any function will do: what counts is that QEMU knows its place.
-        argv += ["-device", f"edu,{where}"]
+        argv += ["-device", f"pci-testdev,{where}"]
     return argv

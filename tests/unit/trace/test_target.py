@@ -23,7 +23,7 @@ def test_endpoints_stay_where_they_are() -> None:
     assert plan.ids == {}
     assert plan.notes == ()
     argv = _qemu_devices(header(0x80, 0x83), plan.ids)
-    places = [word.split(",")[1] for word in argv if word.startswith("edu")]
+    places = [word.split(",")[1] for word in argv if word.startswith("pci-testdev")]
     assert places == ["addr=10.0", "addr=10.3"]
 
 
