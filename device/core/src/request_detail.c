@@ -44,10 +44,12 @@ _Static_assert(offsetof(struct virtio_iommu_req_probe, properties) == REQUEST_DE
 static bool is_plain(const struct viommu_log_record *record, const struct request_detail *detail)
 {
 	const struct virtio_iommu_req_head *head = (const void *)detail->bytes;
-	const struct layout *layout = &layouts[record->kind];
+	const struct layout *layout;
 
-	if (record->kind > VIOMMU_LOG_PROBE || detail->readable != layout->end ||
-	    detail->used != detail->writable)
+	if (record->kind > VIOMMU_LOG_PROBE)
+		return false;
+	layout = &layouts[record->kind];
+	if (detail->readable != layout->end || detail->used != detail->writable)
 		return false;
 	/* Of a PROBE the record has the length. */
 	if (record->kind != VIOMMU_LOG_PROBE &&
