@@ -234,8 +234,9 @@ def _device_config(header: Header, mutants: Sequence[str]) -> str:
         *(f"{key} = {value:#x}" for key, value in header.iommu.items()),
     ]
     for number, endpoint in enumerate(header.endpoints):
-        lines += ["[[endpoint]]", f'name = "ep{number}"', f'socket = "ep{number}.sock"']
-        lines += [f"id = {endpoint.id:#x}", "iommu = 0"]
+        # Without a socket: an id that may be attached, and no function.
+        lines += ["[[endpoint]]", f'name = "ep{number}"', "iommu = 0"]
+        lines.append(f"id = {endpoint.id:#x}")
         lines.append(f"resv_mem = {resv_mem_toml(endpoint.regions)}")
     return "\n".join(lines) + "\n"
 
