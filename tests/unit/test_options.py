@@ -247,3 +247,13 @@ def test_every_option_is_named_once_and_has_a_variable() -> None:
 
 def test_nearest_without_a_guess_lists_what_there_is() -> None:
     assert nearest("zzz", ["q35", "virt"]) == "known: q35, virt"
+
+
+@pytest.mark.parametrize("value", ["1000", "65537", "512", "33554432", "x"])
+def test_log_records_must_be_a_power_of_two_in_range(value: str) -> None:
+    with pytest.raises(UsageError, match="--log-records"):
+        parse(log_records=[value])
+
+
+def test_log_records() -> None:
+    assert parse(log_records=["1048576"]).log_records == 1 << 20

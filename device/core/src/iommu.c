@@ -12,6 +12,7 @@
 
 #include "ctx.h"
 #include "dma.h"
+#include "log.h"
 #include "request.h"
 
 #define CLASS_IOMMU 0x080600
@@ -62,12 +63,30 @@ static void config_read(void *opaque, size_t offset, void *buf, size_t len)
 	memcpy(buf, (const uint8_t *)&config + offset, len);
 }
 
+static void log_config_write(struct iommu *iommu, size_t offset, const void *buf, size_t len)
+{
+	struct viommu_log_record record = {
+		.kind = VIOMMU_LOG_CONFIG_WRITE,
+		.endpoint = UINT32_MAX,
+		.domain = UINT32_MAX,
+		.start = offset,
+		.end = offset + len - 1,
+		.source = iommu->source,
+	};
+	uint64_t value = 0;
+
+	memcpy(&value, buf, len < sizeof(value) ? len : sizeof(value));
+	record.target = le64toh(value);
+	log_append(iommu->ctx->log, &record);
+}
+
 /* Only bypass is writable, as the byte it is, and only ever reads 0 or 1. */
 static void config_write(void *opaque, size_t offset, const void *buf, size_t len)
 {
 	struct iommu *iommu = opaque;
 	uint8_t value;
 
+	log_config_write(iommu, offset, buf, len);
 	if (offset != offsetof(struct virtio_iommu_config, bypass) || len != sizeof(value) ||
 	    !virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_BYPASS_CONFIG))
 		return;

@@ -139,6 +139,8 @@ class Scenario:
     #: Deliberate device defects, by the device's own names.
     mutants: tuple[str, ...] = ()
     endpoints: tuple[EndpointSpec, ...] = (EndpointSpec(),)
+    #: How many records the device's log holds before it overwrites the oldest.
+    log_records: int = 65536
     #: Phase deadlines in seconds that differ from the defaults, sorted by phase.
     timeouts: tuple[tuple[Phase, float], ...] = ()
     #: A kernel that does not reach the beacon is bad (exit 1), not untestable (125).

@@ -39,6 +39,10 @@ MACHINES = ("q35",)
 #: do not fit (MiB).
 MIN_MEM = 192
 
+#: What the device's log may hold: 64 KiB, and 1 GiB.
+MIN_LOG_RECORDS = 1 << 10
+MAX_LOG_RECORDS = 1 << 24
+
 
 class Kind(enum.Enum):
     """How often an option may be given, and whether it takes a value."""
@@ -127,6 +131,13 @@ OPTIONS: tuple[Option, ...] = (
         f" {', '.join(EndpointModel)}; places: {', '.join(Place)} (default: root);"
         " N: which virtio-iommu translates it (default: 0). standard: a set that"
         " every check finds what it needs in",
+    ),
+    Option(
+        "log-records",
+        Kind.ONE,
+        "N",
+        "records that the device's log keeps, 64 bytes each, a power of two"
+        f" (default: {Scenario.log_records})",
     ),
     Option(
         "dry-run",
@@ -270,6 +281,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         qemu_args=values.many("qemu-arg"),
         mutants=values.many("device-mutant"),
         endpoints=_endpoints(values.many("endpoint"), iommu) or Scenario.endpoints,
+        log_records=_log_records(values),
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
     )
@@ -318,6 +330,17 @@ def check_choice(option: str, value: str, valid: Sequence[str]) -> str:
     if value not in valid:
         raise UsageError(f"{option} {value}: unknown", hint=nearest(value, valid))
     return value
+
+
+def _log_records(values: _Values) -> int:
+    low, high = MIN_LOG_RECORDS, MAX_LOG_RECORDS
+    number = values.integer("log-records", Scenario.log_records, low, high)
+    if number & (number - 1):
+        nearest_power = 1 << number.bit_length()
+        raise UsageError(
+            f"--log-records {number}: not a power of two", hint=f"try {nearest_power}"
+        )
+    return number
 
 
 def _modes(values: Iterable[str]) -> tuple[Mode, ...]:
@@ -404,6 +427,7 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
         "device-mutant": list(scenario.mutants),
         "endpoint": [str(spec) for spec in scenario.endpoints],
+        "log-records": scenario.log_records,
     }
     if scenario.modules is not None:
         config["modules"] = scenario.modules
