@@ -48,7 +48,7 @@ def test_known_refusal_has_a_name(op: str, number: int, reason: str, hint: str) 
         ("VFIO_SET_IOMMU", errno.EINVAL, "EINVAL"),
         ("bind", errno.EPERM, "EPERM"),
         ("bind", errno.ENODEV, "ENODEV"),
-        ("map", 4095, "4095"),
+        ("map", 4095, "errno 4095"),
     ],
 )
 def test_unknown_refusal_says_what_was_seen(op: str, number: int, name: str) -> None:

@@ -111,8 +111,8 @@ def refused(error: ProbeError, what: str) -> CheckFailed:
     :param what: What the check was about, e.g. ``bind to vfio-pci``.
     :return: The failure, with the cause named where the refusal is a known one.
     """
-    number = error.errno or 0
-    name = errno.errorcode.get(number, str(number))
+    number = error.errno
+    name = error.error
     seen = f"{error.op}: {name} ({os.strerror(number) if number else error.text})"
     for known in _REFUSALS:
         if (known.op, known.errno) == (error.op, number):
