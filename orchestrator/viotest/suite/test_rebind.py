@@ -17,7 +17,6 @@ from viotest.suite.passthrough import Passthrough
 if TYPE_CHECKING:
     from viotest.guest.probe import Probe
     from viotest.scenario.model import EndpointFunction, Mode
-    from viotest.suite.binding import Binding
     from viotest.suite.conftest import Opener
     from viotest.suite.steps import FaultReasons
 
@@ -25,9 +24,8 @@ if TYPE_CHECKING:
 def test_rebind(
     probe: Probe,
     opener: Opener,
-    bound: Binding,
     endpoint: EndpointFunction,
-    mode: Mode,
+    offered: Mode,
     fault_reasons: FaultReasons,
 ) -> None:
     opener.close()
@@ -39,7 +37,7 @@ def test_rebind(
     if again.error is not None:
         raise refused(again.error, "second bind to vfio-pci")
     expect(again.driver, VFIO_DRIVER, "driver after the second bind")
-    pt = Passthrough(probe, endpoint, mode)
+    pt = Passthrough(probe, endpoint, offered)
     try:
         pt.open()
         steps.everything(pt, fault_reasons)
