@@ -30,7 +30,19 @@ from viotest.suite.judgement import CheckFailed, expect, refused
             "VFIO_GROUP_SET_CONTAINER",
             errno.EPERM,
             "open failed with EPERM: MSI not isolated",
-            "allow_unsafe_interrupts=1",
+            "load vfio_iommu_type1 with allow_unsafe_interrupts=1",
+        ),
+        (
+            "VFIO_GROUP_GET_DEVICE_FD",
+            errno.EPERM,
+            "open failed with EPERM: MSI not isolated",
+            "load iommufd with allow_unsafe_interrupts=1",
+        ),
+        (
+            "VFIO_DEVICE_BIND_IOMMUFD",
+            errno.EPERM,
+            "open failed with EPERM: MSI not isolated",
+            "load iommufd with allow_unsafe_interrupts=1",
         ),
     ],
 )
