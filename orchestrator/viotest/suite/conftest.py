@@ -129,6 +129,11 @@ class Opener:
             self._current = current
         return current
 
+    def taint(self) -> None:
+        """Note that what is open is in an unknown state: it will be opened anew."""
+        if self._current is not None:
+            self._current.tainted = True
+
     def close(self) -> None:
         """Close what is open."""
         current, self._current = self._current, None
@@ -157,7 +162,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     try:
         return (yield)
     except BaseException:
-        opened = getattr(item, "funcargs", {}).get("vfio")
-        if opened is not None:
-            opened.tainted = True
+        opener = getattr(item, "funcargs", {}).get("opener")
+        if opener is not None:
+            opener.taint()
         raise

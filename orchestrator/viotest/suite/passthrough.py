@@ -77,7 +77,11 @@ class Passthrough:
         ranges = info["iova_ranges"]
         assert isinstance(ranges, list)
         self.iova_ranges = tuple((r["start"], r["end"]) for r in ranges)
-        self.probe.call("bus-master", on=1)
+        try:
+            self.probe.call("bus-master", on=1)
+        except ProbeError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close all; mappings and buffers are gone."""

@@ -12,7 +12,6 @@ from viotest.guest.probe import ProbeError
 from viotest.suite import steps
 from viotest.suite.binding import VFIO_DRIVER, bind
 from viotest.suite.judgement import expect, refused
-from viotest.suite.passthrough import Passthrough
 
 if TYPE_CHECKING:
     from viotest.guest.probe import Probe
@@ -37,10 +36,7 @@ def test_rebind(
     if again.error is not None:
         raise refused(again.error, "second bind to vfio-pci")
     expect(again.driver, VFIO_DRIVER, "driver after the second bind")
-    pt = Passthrough(probe, endpoint, offered)
     try:
-        pt.open()
-        steps.everything(pt, fault_reasons)
-        pt.close()
+        steps.everything(opener.open(offered), fault_reasons)
     except ProbeError as error:
         raise refused(error, "passthrough after the second bind") from error
