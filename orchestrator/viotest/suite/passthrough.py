@@ -194,6 +194,17 @@ class Passthrough:
                 cause="an access that should have been refused went through",
             )
 
+    def expect_filled(self, name: str, byte: int) -> None:
+        """Fail unless every byte is the ``byte`` that the endpoint has written."""
+        seen = self.probe.call("check", name=name, byte=byte)
+        if not seen["equal"]:
+            raise CheckFailed(
+                f"{name} was not written at byte {seen['first_difference']}",
+                expected=f"{byte:#04x} in all of {name}",
+                seen=f"{_int(seen, 'actual_byte'):#04x}",
+                cause="the access ended well, and went to other memory",
+            )
+
     def peek(self, name: str, offset: int, size: int) -> str:
         """Return bytes of a buffer as hexadecimal digits."""
         return str(self.probe.call("peek", name=name, offset=offset, size=size)["hex"])

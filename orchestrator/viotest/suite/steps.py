@@ -206,7 +206,7 @@ def unmap(pt: Passthrough, reasons: FaultReasons) -> None:
     pt.buffer("new", PAGE, byte=GUARD)
     pt.map("new", iova)
     pt.expect_dma("fill", iova, PAGE, operand=0)
-    pt.expect_untouched("new", 0)
+    pt.expect_filled("new", 0)
     pt.expect_untouched("gone", GUARD)
     pt.unmap(iova, PAGE)
     pt.free("new")
@@ -230,7 +230,7 @@ def reattach(pt: Passthrough, reasons: FaultReasons) -> None:
             pt.attach()
             for name, iova in (("kept", kept), ("late", late)):
                 pt.expect_dma("fill", iova, PAGE, operand=0)
-                pt.expect_untouched(name, 0)
+                pt.expect_filled(name, 0)
 
 
 def _expect_detached(pt: Passthrough, iova: int, reasons: FaultReasons) -> None:
@@ -251,14 +251,14 @@ def replace(pt: Passthrough, reasons: FaultReasons) -> None:
         pt.map("other", iova, ioas=other)
         pt.attach(other)
         pt.expect_dma("fill", iova, PAGE, operand=0)
-        pt.expect_untouched("other", 0)
+        pt.expect_filled("other", 0)
         pt.expect_untouched("own", GUARD)
         beyond = iova + PAGE
         pt.expect_fault("fill", beyond, WORD, address=beyond, reasons=reasons.unmapped)
         pt.attach()
         pt.probe.call("set", name="other", byte=GUARD)
         pt.expect_dma("fill", iova, 2 * PAGE, operand=0)
-        pt.expect_untouched("own", 0)
+        pt.expect_filled("own", 0)
         pt.expect_untouched("other", GUARD)
     pt.destroy(other)
     pt.free("other")
