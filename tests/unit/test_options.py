@@ -53,6 +53,15 @@ def test_last_value_of_one_wins_and_many_add_up() -> None:
     assert scenario.modes == (Mode.TYPE1, Mode.TYPE1V2)
 
 
+def test_mode_all_is_every_mode_and_whatever_is_offered() -> None:
+    scenario = parse(mode=["all"])
+    assert scenario.modes == tuple(Mode)
+    assert scenario.any_mode
+    assert parse(mode=["cdev-ioas", "all"]).any_mode
+    assert not parse(mode=["cdev-ioas"]).any_mode
+    assert not Scenario().any_mode
+
+
 def test_mode_given_twice_is_one() -> None:
     assert parse(mode=["type1", "type1"]).modes == (Mode.TYPE1,)
 

@@ -247,6 +247,7 @@ class _Execution:
             wanted,
             self._broken,
             broken_is_bad=scenario.boot_fail_is_bad and not self._session.booted,
+            any_mode=scenario.any_mode,
         )
         marks = self._session.marks
         names = ("launched", "kernel", "beacon", "ssh", "first-check", "verdict", "end")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import os
 import sys
@@ -117,6 +118,21 @@ def _config_raw(named: str | None) -> Raw:
     return read_config(default) if default.is_file() else {}
 
 
+def _check_modes(scenario: Scenario) -> None:
+    # Of what was asked for by name, something must be askable.
+    chosen = [
+        check
+        for check in CHECKS
+        if any(fnmatch.filter([check.name], pattern) for pattern in scenario.checks)
+    ]
+    if chosen and not any(check.modes_among(scenario.modes) for check in chosen):
+        modes = ", ".join(chosen[0].modes)
+        raise UsageError(
+            f"--check {chosen[0].name}: not in the modes of this run",
+            hint=f"--mode {modes}",
+        )
+
+
 def run_command(arguments: argparse.Namespace) -> int:
     """Carry out ``viotest run``.
 
@@ -127,6 +143,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     raw = _config_raw(given["config"]) | raw_from_environment(os.environ)
     raw |= {o.name: given[o.name] for o in OPTIONS if given[o.name] is not None}
     settings = parse_settings(raw, checks=NAMES)
+    _check_modes(settings.scenario)
     check_mutants(settings.scenario.mutants)
     from viotest.campaign.run import run
     from viotest.provision.progress import TerminalProgress

@@ -35,6 +35,9 @@ _Enum = TypeVar("_Enum", bound=enum.StrEnum)
 #: Machines that can be built; a new one is a record in ``viotest.machine.arch``.
 MACHINES = ("q35",)
 
+#: What ``--mode`` takes for all of them.
+ALL_MODES = "all"
+
 #: Less memory than this and the kernel, the initramfs and the checks' buffers
 #: do not fit (MiB).
 MIN_MEM = 192
@@ -97,7 +100,8 @@ OPTIONS: tuple[Option, ...] = (
         "mode",
         Kind.MANY,
         "MODE",
-        "type1 or type1v2; may be repeated (default: type1v2)",
+        f"how to enter VFIO: {', '.join(Mode)}; may be repeated (default: type1v2);"
+        f" {ALL_MODES}: every one that the kernel offers",
     ),
     Option("check", Kind.MANY, "GLOB", "only the checks that match; may be repeated"),
     Option("out", Kind.ONE, "DIR", "run folder to make (default: viotest-runs/TIME)"),
@@ -344,7 +348,10 @@ def _log_records(values: _Values) -> int:
 
 
 def _modes(values: Iterable[str]) -> tuple[Mode, ...]:
-    modes = [Mode(check_choice("--mode", value, list(Mode))) for value in values]
+    modes: list[Mode] = []
+    for value in values:
+        check_choice("--mode", value, (*Mode, ALL_MODES))
+        modes += Mode if value == ALL_MODES else [Mode(value)]
     return tuple(dict.fromkeys(modes))
 
 
