@@ -264,6 +264,7 @@ def test_bench_map_leaves_nothing_mapped(probe: Probe) -> None:
         timing = reply[key]
         assert isinstance(timing, dict)
         assert timing["min"] <= timing["mean"] <= timing["max"]
+        assert timing["min"] <= timing["median"] <= timing["max"]
     assert probe.call("unmap-all")["unmapped"] == 65536
 
 
