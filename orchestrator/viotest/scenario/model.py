@@ -93,6 +93,8 @@ class Scenario:
     mutants: tuple[str, ...] = ()
     #: The number of dma engine endpoints.
     endpoints: int = 1
+    #: How long our virtio-iommu may look at its ring before it sleeps, microseconds.
+    poll_us: int = 20
     #: Phase deadlines in seconds that differ from the defaults, sorted by phase.
     timeouts: tuple[tuple[Phase, float], ...] = ()
     #: A kernel that does not reach the beacon is bad (exit 1), not untestable (125).

@@ -112,6 +112,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("endpoints", Kind.ONE, "N", "dma engine endpoints (default: 1)"),
     Option(
+        "poll",
+        Kind.ONE,
+        "US",
+        "how long our virtio-iommu may look at its ring before it sleeps, in"
+        " microseconds (default: 20; 0: not at all)",
+    ),
+    Option(
         "dry-run",
         Kind.FLAG,
         "",
@@ -237,6 +244,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         qemu_args=values.many("qemu-arg"),
         mutants=values.many("device-mutant"),
         endpoints=values.integer("endpoints", 1, 1, 15),
+        poll_us=values.integer("poll", Scenario.poll_us, 0, 100),
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
     )
@@ -336,6 +344,7 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
         "device-mutant": list(scenario.mutants),
         "endpoints": scenario.endpoints,
+        "poll": scenario.poll_us,
     }
     if scenario.modules is not None:
         config["modules"] = scenario.modules
