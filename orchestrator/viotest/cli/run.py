@@ -25,9 +25,11 @@ from viotest.scenario.options import (
 from viotest.suite.catalog import CHECKS, NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from viotest.scenario.model import Scenario
+    from viotest.scenario.options import Settings
 
 #: Read from the working directory if ``--config`` is not given.
 DEFAULT_CONFIG = "viotest.toml"
@@ -131,17 +133,42 @@ def _check_mutants(scenario: Scenario) -> None:
         check_choice("--device-mutant", name, known)
 
 
+def _settings(arguments: argparse.Namespace) -> Settings:
+    given = vars(arguments)
+    raw = _config_raw(given["config"]) | raw_from_environment(os.environ)
+    raw |= {o.name: given[o.name] for o in OPTIONS if given[o.name] is not None}
+    settings = parse_settings(raw, checks=NAMES)
+    _check_mutants(settings.scenario)
+    return settings
+
+
+def scenario_from(argv: Sequence[str]) -> Scenario:
+    """Return the scenario that ``viotest run ARGV`` would carry out.
+
+    For commands that boot guests of their own; how a run shows itself is ignored.
+
+    :raise UsageError: When an option is wrong.
+    """
+    parser = argparse.ArgumentParser(prog="viotest", exit_on_error=False)
+    add_run_parser(parser.add_subparsers())
+    try:
+        arguments, unknown = parser.parse_known_args(["run", *argv])
+    except argparse.ArgumentError as error:
+        raise UsageError(str(error), hint="see viotest run --help") from error
+    if unknown:
+        raise UsageError(
+            f"unknown argument {unknown[0]}", hint="see viotest run --help"
+        )
+    return _settings(arguments).scenario
+
+
 def run_command(arguments: argparse.Namespace) -> int:
     """Carry out ``viotest run``.
 
     :return: The exit code.
     :raise ViotestError: As :func:`viotest.campaign.run.run`.
     """
-    given = vars(arguments)
-    raw = _config_raw(given["config"]) | raw_from_environment(os.environ)
-    raw |= {o.name: given[o.name] for o in OPTIONS if given[o.name] is not None}
-    settings = parse_settings(raw, checks=NAMES)
-    _check_mutants(settings.scenario)
+    settings = _settings(arguments)
     from viotest.campaign.run import run
     from viotest.provision.progress import TerminalProgress
     from viotest.report.summary import Terminal
