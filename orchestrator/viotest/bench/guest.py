@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from viotest.bench.edu import EDU_ARGS, EDU_BDF, prove_edu
+from viotest.bench.pin import pin
 from viotest.bench.table import Aim, Bound, Section, compare
 from viotest.campaign.run import TIMELINE, prepare
 from viotest.campaign.session import Session
@@ -43,6 +44,9 @@ _WARM_UP = 200
 #: For one turn under emulation on a busy host.
 _TURN_TIMEOUT = 120.0
 
+_PINNED = "our virtio-iommu and its guest's CPUs are on different processors"
+_NOT_PINNED = "too few processors to keep our virtio-iommu off its guest's CPUs"
+
 _AIM_QEMU = Aim(Bound.AT_MOST, 1.0)
 _AIM_SAME_ENDPOINT = Aim(Bound.AT_MOST, 0.2)
 
@@ -52,7 +56,7 @@ class Options:
     """How to measure."""
 
     scenario: Scenario
-    rounds: int = 15
+    rounds: int = 10
     count: int = 2000
     #: Another polling window for one more guest of ours, microseconds; 0: none.
     also_poll_us: int = 0
@@ -166,6 +170,7 @@ def measure(options: Options, progress: Progress) -> Section:
         with progress.step("binding, and proving the mappings by DMA"):
             for subject in subjects:
                 subject.set_up()
+        pinned = [pin(one.session) for one in subjects]
         ledgers = [
             Ledger(one.name, one.session.device_log().counters()) for one in ours
         ]
@@ -180,6 +185,7 @@ def measure(options: Options, progress: Progress) -> Section:
             for ledger, one in zip(ledgers, ours, strict=True)
         ]
         notes += [_device_share(one) for one in ours]
+        notes.append(_PINNED if all(pinned) else _NOT_PINNED)
     return section(
         {one.name: one.samples for one in subjects}, options, notes=tuple(notes)
     )
@@ -262,8 +268,7 @@ def section(
         for operation in OPERATIONS
     ]
     command = f"viotest bench guest --rounds {options.rounds} --count {options.count}"
-    if options.also_poll_us:
-        command += f" --also-poll {options.also_poll_us}"
+    command += f" --also-poll {options.also_poll_us}"
     smp = options.scenario.smp
     return Section(
         key="a",

@@ -100,8 +100,8 @@ def _lines(axes: _Axes, series: Mapping[str, Sequence[Point]]) -> list[str]:
         parts.append(f'<polyline class="line" stroke="{colour}" points="{places}"/>')
         for x, y in points:
             tip = f"<title>{escape(name)}: {_short(x)}: {y:.4g}</title>"
-            place = f'cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="3.5"'
-            parts.append(f'<circle {place} fill="{colour}">{tip}</circle>')
+            where = f'cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="3.5"'
+            parts.append(f'<circle {where} fill="{colour}">{tip}</circle>')
         ends.append((axes.y(points[-1][1]), name, colour))
     # A label at its line's end, pushed down if that is another's place.
     lowest = float("-inf")

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from viotest.cli.parser import Parser
 from viotest.errors import UntestableError, UsageError
 from viotest.scenario.options import (
     OPTIONS,
@@ -149,16 +150,9 @@ def scenario_from(argv: Sequence[str]) -> Scenario:
 
     :raise UsageError: When an option is wrong.
     """
-    parser = argparse.ArgumentParser(prog="viotest", exit_on_error=False)
+    parser = Parser(prog="viotest")
     add_run_parser(parser.add_subparsers())
-    try:
-        arguments, unknown = parser.parse_known_args(["run", *argv])
-    except argparse.ArgumentError as error:
-        raise UsageError(str(error), hint="see viotest run --help") from error
-    if unknown:
-        raise UsageError(
-            f"unknown argument {unknown[0]}", hint="see viotest run --help"
-        )
+    arguments = parser.parse_args(["run", *argv])
     return _settings(arguments).scenario
 
 
