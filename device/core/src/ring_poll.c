@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "ring_poll.h"
 
-#include "engine.h"
 #include "log.h"
+#include "pool.h"
 #include "virtqueue.h"
 
 /* So many waits are left out after one that was for nothing, and after many in a row. */
 #define MIN_SKIP 1u
 #define MAX_SKIP 16u
 
-void ring_poll_init(struct ring_poll *poll, const struct engine_pool *pool, uint32_t max_us,
+void ring_poll_init(struct ring_poll *poll, const struct pool *pool, uint32_t max_us,
 		    uint32_t nr_cpus)
 {
 	*poll = (struct ring_poll){ .pool = pool, .max_ns = max_us * 1000, .nr_cpus = nr_cpus };
@@ -26,7 +26,7 @@ static void relax(void)
 
 static bool processor_is_free(const struct ring_poll *poll)
 {
-	return 1 + engine_pool_busy(poll->pool) <= poll->nr_cpus;
+	return 1 + pool_busy(poll->pool) <= poll->nr_cpus;
 }
 
 static void adapt(struct ring_poll_history *history, bool hit)

@@ -23,7 +23,7 @@
 #define RING_POLL_MAX_US 100u
 #define RING_POLL_NR_KINDS 8u
 
-struct engine_pool;
+struct pool;
 struct virtqueue;
 
 struct ring_poll_history {
@@ -32,13 +32,13 @@ struct ring_poll_history {
 };
 
 struct ring_poll {
-	const struct engine_pool *pool; /* whose workers count as busy */
+	const struct pool *pool; /* whose workers count as busy */
 	uint32_t max_ns;
 	uint32_t nr_cpus; /* that are ours */
 	struct ring_poll_history histories[RING_POLL_NR_KINDS];
 };
 
-void ring_poll_init(struct ring_poll *poll, const struct engine_pool *pool, uint32_t max_us,
+void ring_poll_init(struct ring_poll *poll, const struct pool *pool, uint32_t max_us,
 		    uint32_t nr_cpus);
 /*
  * Waits for a request as long as it is worth it. True: there is one, or the ring is

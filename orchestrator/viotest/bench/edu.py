@@ -17,11 +17,6 @@ from viotest.suite.steps import mapped
 if TYPE_CHECKING:
     from viotest.suite.passthrough import Passthrough
 
-#: A slot of the root bus that no scenario uses.
-EDU_BDF = "0000:00:08.0"
-#: For QEMU's argv.
-EDU_ARGS = ("-device", "edu,bus=pcie.0,addr=08.0,dma_mask=0xffffffffffffffff")
-
 _DMA_SOURCE, _DMA_DESTINATION, _DMA_COUNT, _DMA_COMMAND = 0x80, 0x88, 0x90, 0x98
 _START, _TO_MEMORY = 1, 2
 #: Where its buffer is for its DMA engine.

@@ -15,7 +15,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from viotest.bench.edu import EDU_ARGS, EDU_BDF, prove_edu
+from viotest.bench.edu import prove_edu
 from viotest.bench.pin import pin
 from viotest.bench.table import Aim, Bound, Section, compare
 from viotest.campaign.run import TIMELINE, prepare
@@ -23,7 +23,7 @@ from viotest.campaign.session import Session
 from viotest.errors import UntestableError
 from viotest.provision import cache
 from viotest.report.timeline import Timeline
-from viotest.scenario.model import EndpointFunction, Iommu
+from viotest.scenario.model import EndpointModel, EndpointSpec, Iommu
 from viotest.suite.binding import bind
 from viotest.suite.judgement import CheckFailed
 from viotest.suite.passthrough import PAGE, Passthrough
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from viotest.provision.progress import Progress
-    from viotest.scenario.model import Scenario
+    from viotest.scenario.model import EndpointFunction, Scenario
 
 #: What is measured of each.
 OPERATIONS = ("map", "unmap")
@@ -200,10 +200,10 @@ QEMU_SAME = "virtio-iommu-pci with our endpoint"
 def _subjects(
     options: Options, progress: Progress, stack: contextlib.ExitStack
 ) -> list[Subject]:
-    scenario = options.scenario
-    qemu_args = (*scenario.qemu_args, *EDU_ARGS)
-    theirs = dataclasses.replace(scenario, iommu=Iommu.QEMU, qemu_args=qemu_args)
+    engine, edu = EndpointSpec(), EndpointSpec(EndpointModel.QEMU_EDU)
+    scenario = dataclasses.replace(options.scenario, endpoints=(engine,))
     ours = dataclasses.replace(scenario, iommu=Iommu.VIOTEST)
+    theirs = dataclasses.replace(scenario, iommu=Iommu.QEMU, endpoints=(engine, edu))
     sessions = {OURS: _start(ours, progress, stack)}
     if options.also_poll_us:
         also = dataclasses.replace(ours, poll_us=options.also_poll_us)
@@ -211,12 +211,15 @@ def _subjects(
     sessions[QEMU_EDU] = sessions[QEMU_SAME] = _start(theirs, progress, stack)
     subjects = []
     for name, session in sessions.items():
-        if name == QEMU_EDU:
-            edu = EndpointFunction("edu", EDU_BDF, "")
-            subjects.append(Subject(name, session, edu, prove_edu))
-        else:
-            endpoint = session.topology.endpoints[0]
-            subjects.append(Subject(name, session, endpoint, _prove_ours))
+        is_edu = name == QEMU_EDU
+        subjects.append(
+            Subject(
+                name,
+                session,
+                session.topology.endpoints[1 if is_edu else 0],
+                prove_edu if is_edu else _prove_ours,
+            )
+        )
     return subjects
 
 
