@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from viotest.campaign.janitor import start_janitor
 from viotest.campaign.plan import INITRD
-from viotest.campaign.proc import process_cpu_seconds
+from viotest.campaign.proc import process_cpu_seconds, process_threads
 from viotest.guest.clock import tie_clocks
 from viotest.guest.guest import Guest
 from viotest.guest.keys import GuestKeys
@@ -39,6 +39,9 @@ _MODULE_PARAMS = (
     "vfio_iommu_type1 allow_unsafe_interrupts=1",
     "iommufd allow_unsafe_interrupts=1",
 )
+
+#: For one command of QEMU's monitor.
+_ANSWER_TIMEOUT = 10.0
 
 _KMSG_MARK = "viotest: end of the checks"
 
@@ -213,6 +216,19 @@ class Session:
             "device": process_cpu_seconds(self._running.device.process.pid),
             "qemu": process_cpu_seconds(self._running.machine.process.pid),
         }
+
+    def vcpu_threads(self) -> list[int]:
+        """Return the ids of the threads that are the guest's CPUs."""
+        assert self._running is not None
+        monitor = self._running.machine.monitor
+        cpus = monitor.execute("query-cpus-fast", timeout=_ANSWER_TIMEOUT)
+        assert isinstance(cpus, list)
+        return [int(cpu["thread-id"]) for cpu in cpus]
+
+    def device_threads(self) -> list[int]:
+        """Return the ids of the device's threads."""
+        assert self._running is not None
+        return process_threads(self._running.device.process.pid)
 
     @property
     def clock(self) -> Mapping[str, object]:

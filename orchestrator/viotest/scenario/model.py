@@ -153,6 +153,8 @@ class Scenario:
     #: Deliberate device defects, by the device's own names.
     mutants: tuple[str, ...] = ()
     endpoints: tuple[EndpointSpec, ...] = (EndpointSpec(),)
+    #: How long our virtio-iommu may look at its ring before it sleeps, microseconds.
+    poll_us: int = 20
     #: How many records the device's log holds before it overwrites the oldest.
     log_records: int = 65536
     #: Phase deadlines in seconds that differ from the defaults, sorted by phase.

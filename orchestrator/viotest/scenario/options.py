@@ -137,6 +137,13 @@ OPTIONS: tuple[Option, ...] = (
         " every check finds what it needs in",
     ),
     Option(
+        "poll",
+        Kind.ONE,
+        "US",
+        "how long our virtio-iommu may look at its ring before it sleeps, in"
+        " microseconds (default: 20; 0: not at all)",
+    ),
+    Option(
         "log-records",
         Kind.ONE,
         "N",
@@ -285,6 +292,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         qemu_args=values.many("qemu-arg"),
         mutants=values.many("device-mutant"),
         endpoints=_endpoints(values.many("endpoint"), iommu) or Scenario.endpoints,
+        poll_us=values.integer("poll", Scenario.poll_us, 0, 100),
         log_records=_log_records(values),
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
@@ -434,6 +442,7 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
         "device-mutant": list(scenario.mutants),
         "endpoint": [str(spec) for spec in scenario.endpoints],
+        "poll": scenario.poll_us,
         "log-records": scenario.log_records,
     }
     if scenario.modules is not None:
