@@ -236,7 +236,10 @@ def test_standard_endpoints_leave_out_what_qemu_cannot_do() -> None:
     ours = parse_settings({"endpoint": ["standard"]}).scenario
     assert ours.endpoints == STANDARD_ENDPOINTS
     qemus = parse_settings({"endpoint": ["standard"], "iommu": ["qemu"]}).scenario
-    assert set(ours.endpoints) - set(qemus.endpoints) == {EndpointSpec(iommu=1)}
+    assert set(ours.endpoints) - set(qemus.endpoints) == {
+        EndpointSpec(iommu=1),
+        EndpointSpec(place=Place.BRIDGE),
+    }
 
 
 def test_every_option_is_named_once_and_has_a_variable() -> None:

@@ -32,10 +32,23 @@ static int open_step(const char *path, int *ret, struct reply *reply)
 	return 0;
 }
 
-static int open_container(struct vfio *vfio, struct reply *reply)
+static int share_step(int fd, const char *step, int *ret, struct reply *reply)
 {
-	int answer, error = open_step("/dev/vfio/vfio", &vfio->container, reply);
+	int shared = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
+	if (shared < 0)
+		return reply_fail(reply, step, errno, NULL);
+	*ret = shared;
+	return 0;
+}
+
+static int open_container(struct vfio *vfio, const struct vfio *share, struct reply *reply)
+{
+	int answer, error;
+
+	if (share)
+		return share_step(share->container, "dup:container", &vfio->container, reply);
+	error = open_step("/dev/vfio/vfio", &vfio->container, reply);
 	if (error)
 		return error;
 	answer = ioctl(vfio->container, VFIO_GET_API_VERSION);
@@ -52,16 +65,19 @@ static int open_container(struct vfio *vfio, struct reply *reply)
 	return 0;
 }
 
-static int open_group(struct vfio *vfio, struct reply *reply)
+static int open_group(struct vfio *vfio, const struct vfio *share, struct reply *reply)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
-	unsigned int number = 0;
+	unsigned int number = 0, shared;
 	char path[32];
 	int error = pci_iommu_group(vfio->bdf, &number);
 
 	if (error)
 		return reply_fail(reply, "readlink:iommu_group", -error, NULL);
 	json_number(&reply->fields, "group", number);
+	/* A group opens once. It has a container then, and that has its IOMMU. */
+	if (share && !pci_iommu_group(share->bdf, &shared) && shared == number)
+		return share_step(share->group, "dup:group", &vfio->group, reply);
 	snprintf(path, sizeof(path), "/dev/vfio/%u", number);
 	error = open_step(path, &vfio->group, reply);
 	if (error)
@@ -158,15 +174,15 @@ static int get_iommu_info(struct vfio *vfio, struct reply *reply)
 	return error;
 }
 
-static int type1_open(struct vfio *vfio, struct reply *reply)
+static int type1_open(struct vfio *vfio, const struct vfio *share, struct reply *reply)
 {
-	int error = open_container(vfio, reply);
+	int error = open_container(vfio, share, reply);
 
 	if (!error)
-		error = open_group(vfio, reply);
+		error = open_group(vfio, share, reply);
 	if (error)
 		return error;
-	if (ioctl(vfio->container, VFIO_SET_IOMMU, (unsigned long)vfio->backend->iommu))
+	if (!share && ioctl(vfio->container, VFIO_SET_IOMMU, (unsigned long)vfio->backend->iommu))
 		return reply_fail(reply, "VFIO_SET_IOMMU", errno, NULL);
 	error = open_device(vfio, reply);
 	return error ? error : get_iommu_info(vfio, reply);

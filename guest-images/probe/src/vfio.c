@@ -59,6 +59,7 @@ static int run_open(struct probe *probe, const struct args *args, struct reply *
 {
 	const struct vfio_backend *backend = find_backend(arg_text(args, "mode"));
 	const char *bdf = arg_text(args, "bdf");
+	const struct vfio *share = NULL;
 	struct vfio *vfio = &probe->vfio;
 	int error;
 
@@ -69,9 +70,16 @@ static int run_open(struct probe *probe, const struct args *args, struct reply *
 		return reply_fail(reply, "parse", EINVAL, "bad bdf '%.40s'", bdf);
 	if (vfio->backend)
 		return reply_fail(reply, "vfio", EBUSY, "%s is open", vfio->bdf);
+	if (arg_has(args, "share")) {
+		share = devices_find(probe, arg_text(args, "share"));
+		if (!share || share->backend != backend)
+			return reply_fail(reply, "parse", EINVAL,
+					  "no device '%.40s' is open in this mode",
+					  arg_text(args, "share"));
+	}
 	vfio->backend = backend;
 	strcpy(vfio->bdf, bdf);
-	error = backend->open(vfio, reply);
+	error = backend->open(vfio, share, reply);
 	if (error) {
 		vfio_close(vfio);
 		return error;
@@ -142,6 +150,7 @@ static int run_reset(struct probe *probe, const struct args *args, struct reply 
 static const struct key open_keys[] = {
 	{ "bdf", KEY_TEXT, NEED, NULL },
 	{ "mode", KEY_TEXT, NEED, NULL },
+	{ "share", KEY_TEXT, MAY, NULL },
 	{ 0 },
 };
 

@@ -3,7 +3,7 @@
  * vfio.h - one device opened through VFIO.
  *
  * How memory gets mapped is a backend's business: a row in a table, chosen by the
- * name of the mode. At most one device is open at a time.
+ * name of the mode.
  */
 #ifndef PROBE_VFIO_H
 #define PROBE_VFIO_H
@@ -23,8 +23,11 @@ struct vfio;
 struct vfio_backend {
 	const char *name;
 	__u32 iommu; /* VFIO_TYPE1_IOMMU and the like */
-	/* Open all of vfio->bdf; on failure whatever is open is closed by the caller. */
-	int (*open)(struct vfio *vfio, struct reply *reply);
+	/*
+	 * Open all of vfio->bdf, with the mappings of @share unless it is NULL: an open
+	 * device of the same backend. On failure the caller closes whatever is open.
+	 */
+	int (*open)(struct vfio *vfio, const struct vfio *share, struct reply *reply);
 	/* As the ioctls: 0 or -errno. @size of unmap returns what was unmapped. */
 	int (*map)(struct vfio *vfio, const struct vfio_iommu_type1_dma_map *map);
 	int (*unmap)(struct vfio *vfio, __u32 flags, uint64_t iova, uint64_t *size);

@@ -103,6 +103,17 @@ class Probe:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._device = ""
+        self._in_use = [""]
+
+    def device(self, name: str) -> Probe:
+        """Return the same probe, with a device of its own to open and to use.
+
+        :param name: Any name, 15 characters at most; the probe itself is "".
+        """
+        view = Probe(self._transport)
+        view._device, view._in_use = name, self._in_use
+        return view
 
     def call(
         self,
@@ -121,6 +132,14 @@ class Probe:
         :raise ProbeError: When a step of the command failed.
         :raise ProbeReplyError: When the answer cannot be understood.
         """
+        if self._in_use[0] != self._device:
+            self._request("use", timeout, {"device": self._device})
+            self._in_use[0] = self._device
+        return self._request(command, timeout, args)
+
+    def _request(
+        self, command: str, timeout: float, args: Mapping[str, str | int]
+    ) -> Mapping[str, object]:
         line = self._transport.request(format_command(command, **args), timeout)
         reply = _parse_reply(command, line)
         if reply["ok"]:

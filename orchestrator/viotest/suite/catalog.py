@@ -19,7 +19,7 @@ class Check:
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("group", "the endpoint is alone in its IOMMU group, native driver unbound"),
+    Check("group", "IOMMU groups are what the topology says, alone or merged"),
     Check("bind", "vfio-pci accepts the endpoint", required=True),
     Check("coherency", "VFIO asks for cache coherency and virtio-iommu answers yes"),
     Check("open", "the group opens and the container attaches", required=True),
@@ -35,6 +35,10 @@ CHECKS: tuple[Check, ...] = (
     Check("unmap", "nothing gets through after an unmap", required=True),
     Check("interrupt", "every MSI-X vector arrives at its eventfd", required=True),
     Check("flr", "a function level reset stops and clears the endpoint", required=True),
+    Check("isolation", "two endpoints in two domains reach their own mappings only"),
+    Check("shared-domain", "two endpoints in one domain reach the same mappings"),
+    Check("merged-group", "endpoints of one group share its mappings, and its owner"),
+    Check("two-iommus", "endpoints of two virtio-iommus: apart, or one address space"),
     Check("rebind", "unbound and bound again, all of it works again"),
 )
 

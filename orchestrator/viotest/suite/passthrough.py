@@ -55,10 +55,19 @@ class Passthrough:
     :param probe: The guest's vfio-probe.
     :param endpoint: The endpoint.
     :param mode: How to enter VFIO.
+    :param device: What the probe calls it, when it has several open.
     """
 
-    def __init__(self, probe: Probe, endpoint: EndpointFunction, mode: Mode) -> None:
-        self.probe = probe
+    def __init__(
+        self,
+        probe: Probe,
+        endpoint: EndpointFunction,
+        mode: Mode,
+        *,
+        device: str = "",
+    ) -> None:
+        self.probe = probe.device(device)
+        self.device = device
         self.endpoint = endpoint
         self.mode = mode
         #: The IOMMU group that was opened.
@@ -68,9 +77,16 @@ class Passthrough:
         #: A check has failed: mappings, buffers and interrupts may be left over.
         self.tainted = False
 
-    def open(self) -> None:
-        """Open group and container, attach, and switch bus mastering on."""
-        info = self.probe.call("open", bdf=self.endpoint.bdf, mode=str(self.mode))
+    def open(self, *, share: Passthrough | None = None) -> None:
+        """Open group and container, attach, and switch bus mastering on.
+
+        :param share: Enter the container of this one, which is open, instead.
+        """
+        bdf, mode = self.endpoint.bdf, str(self.mode)
+        if share is None:
+            info = self.probe.call("open", bdf=bdf, mode=mode)
+        else:
+            info = self.probe.call("open", bdf=bdf, mode=mode, share=share.device)
         self.group = str(info["group"])
         self.probe.call("bus-master", on=1)
 
