@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from viotest_device._core import ffi, lib
+from viotest_device.config import MODELS
 from viotest_device.inject import ACTIONS, REQUESTS, InjectRule
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class Core:
         index = ffi.new("uint32_t *")
         path = _c_string(config.socket) if config.socket else ffi.NULL
         name = _c_string(config.name)
+        image = _c_string(config.image) if config.image else ffi.NULL
         resv = ffi.new(
             "struct viommu_resv_mem[]",
             [(region.subtype, region.start, region.end) for region in config.resv_mem],
@@ -167,6 +169,9 @@ class Core:
                 "resv": resv,
                 "nr_resv": len(config.resv_mem),
                 "nr_vectors": config.nr_vectors,
+                "model": MODELS.index(config.model),
+                "image": image,
+                "read_only": config.read_only,
             },
         )
         if not config.socket:
@@ -174,6 +179,8 @@ class Core:
             check_error(f"endpoint {config.name}", added)
             return
         what = f"endpoint {config.name} at {config.socket}"
+        if config.image:
+            what += f" with image {config.image}"
         check_error(what, lib.viommu_ctx_add_endpoint(self._open(), setup, index))
 
     def _open(self) -> Any:
@@ -261,12 +268,13 @@ class Core:
         return {name: int(header.counters[i]) for i, name in COUNTERS.items()}
 
     def query_endpoints(self) -> list[dict[str, object]]:
-        """Return the endpoints: name, id, domain, state and counts."""
+        """Return the endpoints: name, id, model, domain, state and counts."""
         rows = _query(lib.viommu_ctx_query_endpoints, self._open(), "endpoint")
         return [
             {
                 "name": _text(row.name),
                 "id": row.id,
+                "model": MODELS[row.model],
                 "iommu": None if row.iommu == lib.VIOMMU_NO_IOMMU else row.iommu,
                 "domain": row.domain if row.attached else None,
                 "connected": bool(row.connected),

@@ -40,6 +40,15 @@ def test_config_is_read() -> None:
     endpoint = config.endpoints[0]
     assert (endpoint.id, endpoint.iommu) == (0x80, 0)
     assert endpoint.resv_mem == (ResvMem(1, 0xFEE00000, 0xFEEFFFFF),)
+    assert (endpoint.model, endpoint.image) == ("dma-engine", None)
+
+
+def test_nvme_endpoint_has_an_image() -> None:
+    text = _GOOD + 'model = "nvme"\nimage = "disk.img"\nread_only = true\n'
+    (endpoint,) = parse_config(text).endpoints
+    assert endpoint.model == "nvme"
+    assert endpoint.image == "disk.img"
+    assert endpoint.read_only
 
 
 @pytest.mark.parametrize(
@@ -54,6 +63,11 @@ def test_config_is_read() -> None:
         ('type = "msi"', 'type = "dma"', "endpoint[0].resv_mem[0].type"),
         ("end = 0xfeefffff", "end = 0", "endpoint[0].resv_mem[0].end"),
         ('name = "ep0"', f'name = "{"x" * 32}"', "endpoint[0].name"),
+        ("id = 0x80", 'id = 1\nmodel = "nic"', "endpoint[0].model"),
+        ("id = 0x80", 'id = 1\nmodel = "nvme"', "endpoint[0].image"),
+        ("id = 0x80", 'id = 1\nimage = "a.img"', "endpoint[0].image"),
+        ("id = 0x80", "id = 1\nread_only = true", "endpoint[0].read_only"),
+        ("id = 0x80", "id = 1\nread_only = 1", "endpoint[0].read_only"),
         ('path = "device.bin"', "path = 3", "log.path"),
         ('path = "device.bin"', 'pfad = "x"', "log.pfad"),
         ('["ignore-unmap"]', "[1]", "mutants"),
