@@ -14,12 +14,13 @@ from viotest.guest.clock import tie_clocks
 from viotest.guest.guest import Guest
 from viotest.guest.keys import GuestKeys
 from viotest.machine import names
-from viotest.machine.argv import vfio_user_sockets
+from viotest.machine.arch import require_arch
+from viotest.machine.argv import vfio_user_device, vfio_user_sockets
 from viotest.machine.launch import Launch, start_machine
 from viotest.provision.cpio import concat_initramfs, overlay_cpio
 from viotest.provision.overlay import run_overlay
 from viotest.report.device_log import DeviceLog
-from viotest.scenario.model import Iommu, Phase
+from viotest.scenario.model import Iommu, Phase, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 
     from viotest.campaign.plan import Plan
     from viotest.guest.clock import ClockMap
+    from viotest.guest.guest import ProbeProcess
     from viotest.guest.probe import Probe
+    from viotest.machine.hotplug import Unplug
     from viotest.machine.launch import RunningMachine
     from viotest.report.results import Cause
     from viotest.report.timeline import Timeline
-    from viotest.scenario.model import Scenario, Topology
+    from viotest.scenario.model import EndpointFunction, Scenario, Topology
 
 # What the modules need on this machine: see reference "MSI not isolated" in the
 # failure texts. busybox insmod ignores the kernel command line.
@@ -88,7 +91,11 @@ class Session:
             folder=self._folder,
             qemu_argv=tuple(self._plan.qemu_argv()),
             device_argv=tuple(self._plan.device_argv()),
-            sockets=vfio_user_sockets(self._plan.topology),
+            sockets=tuple(
+                name
+                for name in vfio_user_sockets(self._plan.topology)
+                if name not in self._pluggable_sockets()
+            ),
             launch_timeout=self.seconds(Phase.LAUNCH),
             shutdown_timeout=self.seconds(Phase.TEARDOWN),
         )
@@ -139,6 +146,47 @@ class Session:
         if self._guest is None:
             self._guest = self._connect()
         return self._guest.probe
+
+    def start_probe(self) -> contextlib.AbstractContextManager[ProbeProcess]:
+        """Run another probe in the guest, to be killed at will."""
+        self.probe()
+        assert self._guest is not None
+        return self._guest.start_probe(timeout=self.seconds(Phase.CONNECT))
+
+    def plug(self, endpoint: EndpointFunction) -> None:
+        """Plug an endpoint in again that was unplugged.
+
+        :raise MonitorError: When QEMU refuses.
+        """
+        assert self._running is not None
+        arch = require_arch(self.scenario.arch)
+        device = vfio_user_device(endpoint, self.topology, arch)
+        self._running.machine.hotplug.plug(device)
+
+    def unplug(self, endpoint: EndpointFunction) -> Unplug:
+        """Ask the guest to give an endpoint back that is behind a root port.
+
+        :raise MonitorError: When QEMU refuses.
+        """
+        assert self._running is not None
+        return self._running.machine.hotplug.unplug(endpoint.name)
+
+    def wait_for_unplug(self, unplug: Unplug) -> None:
+        """Wait until the guest has given an endpoint back.
+
+        :raise MachineError: When it does not.
+        :raise GuestLostError: When the guest is lost meanwhile.
+        """
+        assert self._running is not None
+        unplug.wait(self._running.watch, self.seconds(Phase.CHECK) / 2)
+
+    # Their names stay, for QEMU to connect to again.
+    def _pluggable_sockets(self) -> set[str]:
+        return {
+            endpoint.socket
+            for endpoint in self.topology.endpoints
+            if endpoint.spec.place is Place.PORT
+        }
 
     def wait_for_beacon(self, timeout: float) -> None:
         """Wait for the guest's word that it is ready.

@@ -70,13 +70,18 @@ def _bdf(bus: int, slot: int) -> str:
     return format_bdf(0, bus << 8 | slot << 3)
 
 
+def own_id(endpoint: EndpointFunction) -> int:
+    """Return the requester id of an endpoint itself, whatever a bridge makes of it."""
+    return parse_bdf(endpoint.bdf)[1]
+
+
 def requester_ids(endpoint: EndpointFunction) -> tuple[int, ...]:
     """Return every id by which the guest's OS knows an endpoint to its IOMMU.
 
     Its own, and the one that a bridge uses for it: Linux asks for both
     (pci_for_each_dma_alias) and attaches both.
     """
-    _, own = parse_bdf(endpoint.bdf)
+    own = own_id(endpoint)
     return (own,) if own == endpoint.endpoint_id else (own, endpoint.endpoint_id)
 
 

@@ -40,6 +40,12 @@ CHECKS: tuple[Check, ...] = (
     Check("merged-group", "endpoints of one group share its mappings, and its owner"),
     Check("two-iommus", "endpoints of two virtio-iommus: apart, or one address space"),
     Check("rebind", "unbound and bound again, all of it works again"),
+    Check("rebind-often", "a hundred times bound and unbound, and then it works"),
+    Check("kill-in-flight", "killed with DMA in flight, its user leaves no DMA behind"),
+    Check("hot-plug", "unplugged and plugged in again, an endpoint works again"),
+    Check(
+        "unplug-in-use", "an unplug waits for the user, whose DMA goes on"
+    ),
 )
 
 BY_NAME = {check.name: check for check in CHECKS}
