@@ -218,7 +218,7 @@ def test_endpoint_is_read(value: str, spec: EndpointSpec) -> None:
         ("standart", "did you mean standard"),
         ("standard@port", "takes no place"),
         ("ioat@prt", "did you mean port"),
-        ("ioat@", "known: root, port, bridge"),
+        ("ioat@", "known: root, port, hotplug, bridge"),
         ("ioat,iomu=1", "unknown key 'iomu'"),
         ("ioat,iommu=x", "iommu=x is no index"),
         ("ioat,iommu=-1", "iommu=-1 is no index"),

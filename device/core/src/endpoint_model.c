@@ -43,7 +43,7 @@ int endpoint_create(struct viommu_ctx *ctx, struct iommu *iommu, uint32_t source
 	if (config->nr_vectors > model->max_vectors ||
 	    (config->image && config->model != VIOMMU_MODEL_NVME))
 		return -EINVAL;
-	nr_vectors = config->nr_vectors ?: model->default_vectors;
+	nr_vectors = config->no_msix ? 0 : config->nr_vectors ?: model->default_vectors;
 	endpoint = calloc(1, model->size);
 	if (!endpoint)
 		return -ENOMEM;

@@ -185,7 +185,7 @@ class Session:
         return {
             endpoint.socket
             for endpoint in self.topology.endpoints
-            if endpoint.spec.place is Place.PORT
+            if endpoint.spec.place is Place.HOTPLUG
         }
 
     def wait_for_beacon(self, timeout: float) -> None:

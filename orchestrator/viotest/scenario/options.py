@@ -147,6 +147,7 @@ STANDARD_ENDPOINTS = (
     EndpointSpec(),
     EndpointSpec(),
     EndpointSpec(place=Place.PORT),
+    EndpointSpec(place=Place.HOTPLUG),
     EndpointSpec(place=Place.BRIDGE),
     EndpointSpec(place=Place.BRIDGE),
     EndpointSpec(EndpointModel.IOAT),

@@ -43,9 +43,7 @@ CHECKS: tuple[Check, ...] = (
     Check("rebind-often", "a hundred times bound and unbound, and then it works"),
     Check("kill-in-flight", "killed with DMA in flight, its user leaves no DMA behind"),
     Check("hot-plug", "unplugged and plugged in again, an endpoint works again"),
-    Check(
-        "unplug-in-use", "an unplug waits for the user, whose DMA goes on"
-    ),
+    Check("unplug-in-use", "an unplug waits for the user, whose DMA goes on"),
 )
 
 BY_NAME = {check.name: check for check in CHECKS}

@@ -243,6 +243,10 @@ class Passthrough:
         """Return the engine's own account: magic, slots, vectors, in flight."""
         return self.probe.call("engine-info")
 
+    def nr_vectors(self) -> int:
+        """Return the number of its MSI-X vectors; 0 for an engine with INTx only."""
+        return _int(self.engine(), "nr_vectors")
+
     def submit(
         self,
         slot: int,

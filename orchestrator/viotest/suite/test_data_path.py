@@ -79,6 +79,8 @@ def test_unmap(vfio: Passthrough, fault_reasons: FaultReasons) -> None:
 
 
 def test_interrupt(vfio: Passthrough) -> None:
+    if not vfio.nr_vectors():
+        pytest.skip("the first dma engine has no MSI-X: it is there to be unplugged")
     steps.interrupts(vfio)
 
 

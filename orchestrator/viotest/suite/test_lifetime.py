@@ -41,13 +41,16 @@ def idle(
 def pluggable(
     probe: Probe, opener: Opener, bound: Binding, engines: tuple[EndpointFunction, ...]
 ) -> EndpointFunction:
-    """A dma engine behind a root port, bound to vfio-pci and not open."""
+    """A dma engine that may be unplugged, bound to vfio-pci and not open."""
     for one in engines:
-        if one.spec.place is Place.PORT:
+        if one.spec.place is Place.HOTPLUG:
             opener.close()
             ensure_bound(probe, one)
             return one
-    pytest.skip("needs a dma engine behind a root port: --endpoint dma-engine@port")
+    pytest.skip(
+        "needs a dma engine that may be unplugged:"
+        " --endpoint dma-engine@hotplug, or --endpoint standard"
+    )
 
 
 def test_rebind_often(
