@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from viotest.campaign.session import Session
+    from viotest.scenario.model import Scenario
     from viotest.suite.catalog import Check
 
 #: The watch recognises a dead process within 100 ms.
+_SLOW_SCALE = 4.0
 _LOSS_NEWS = 0.2
 
 
@@ -69,8 +71,8 @@ class Collector:
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         """Keep the checks that were asked for: by mode, then as in the catalog."""
-        patterns = self._session.scenario.checks
-        wanted = [item for item in items if _is_wanted(item, patterns)]
+        scenario = self._session.scenario
+        wanted = [item for item in items if _is_wanted(item, scenario)]
         modes = ["", *self._session.scenario.modes]
         wanted.sort(
             key=lambda item: (
@@ -101,7 +103,8 @@ class Collector:
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Give the check its deadline, and notice a guest that died quietly."""
         try:
-            with self._session.phase(Phase.CHECK):
+            scale = _SLOW_SCALE if check_of(item).slow else 1.0
+            with self._session.phase(Phase.CHECK, scale=scale):
                 result = yield
         except (CheckFailed, ProbeError):
             # A dead device answers all ones and moves nothing: what looks like the
@@ -184,10 +187,14 @@ class Collector:
                 return Outcome.ERROR, f"viotest itself: {what}", "see pytest.log"
 
 
-def _is_wanted(item: pytest.Item, patterns: tuple[str, ...]) -> bool:
+def _is_wanted(item: pytest.Item, scenario: Scenario) -> bool:
+    if not scenario.checks:
+        return not check_of(item).slow or len(scenario.endpoints) > 1
     names = (check_of(item).name, check_id(item))
-    return not patterns or any(
-        fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names
+    return any(
+        fnmatch.fnmatchcase(name, pattern)
+        for pattern in scenario.checks
+        for name in names
     )
 
 

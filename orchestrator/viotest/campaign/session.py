@@ -62,6 +62,7 @@ class Session:
         self._guest: Guest | None = None
         self._clock: ClockMap | None = None
         self._keys = GuestKeys.generate()
+        self._rebooted = False
         self.timeline = timeline
         #: CLOCK_MONOTONIC nanoseconds at which phases were reached.
         self.marks: dict[str, int] = {}
@@ -201,15 +202,41 @@ class Session:
         # The guest's clock starts when its kernel does.
         self.marks["kernel"] = beacon.time_ns - beacon.monotonic_ns
 
+    def reboot(self) -> None:
+        """Let the guest reboot; :meth:`probe` returns the same probe, started anew.
+
+        :raise GuestLostError: When it does not come up again.
+        :raise GuestError: When SSH does not work.
+        """
+        probe = self.probe()
+        assert self._running is not None
+        assert self._guest is not None
+        machine = self._running.machine
+        marks = dict(self.marks)
+        machine.allow_reboot(True)
+        machine.console.forget_beacon()
+        self._guest.exec("reboot", timeout=self.seconds(Phase.CONNECT))
+        self.wait_for_beacon(self.seconds(Phase.BOOT))
+        # From here on a reboot is again what nobody asked for.
+        machine.allow_reboot(False)
+        self._guest.close()
+        self._guest = self._connect_ssh(probe)
+        # They tell how long the run's first boot took.
+        self.marks |= marks
+        self._rebooted = True
+
     def _connect(self) -> Guest:
         self.wait_for_beacon(self.seconds(Phase.BOOT))
+        return self._connect_ssh(None)
+
+    def _connect_ssh(self, probe: Probe | None) -> Guest:
         assert self._running is not None
         watch, record = self._running.watch, self.timeline.record
         timeout = self.seconds(Phase.CONNECT)
         with self.phase(Phase.CONNECT):
             sock = self._running.machine.connect_ssh()
             guest = self._stack.enter_context(
-                Guest(sock, self._keys, watch, record=record)
+                Guest(sock, self._keys, watch, record=record, probe=probe)
             )
             guest.connect(timeout=timeout)
             self.mark("ssh")
@@ -222,10 +249,15 @@ class Session:
         """Return the deadline of a phase."""
         return self.scenario.timeout(phase, self._plan.accel)
 
-    def phase(self, phase: Phase) -> contextlib.AbstractContextManager[None]:
-        """Make the guest count as lost when the body outlasts the phase."""
+    def phase(
+        self, phase: Phase, *, scale: float = 1.0
+    ) -> contextlib.AbstractContextManager[None]:
+        """Make the guest count as lost when the body outlasts the phase.
+
+        :param scale: How many times its deadline the body may take.
+        """
         assert self._running is not None
-        return self._running.watch.phase(phase, self.seconds(phase))
+        return self._running.watch.phase(phase, scale * self.seconds(phase))
 
     def check_alive(self, *, timeout: float = 0.0) -> None:
         """Raise if the guest is lost.
@@ -274,7 +306,8 @@ class Session:
         if self._guest is None or self._clock is None or self.broken is not None:
             return
         self._clock = tie_clocks(self._clock, self._guest.measure_clock())
-        self.marks["kernel"] = self._clock.host_ns(0)
+        if not self._rebooted:
+            self.marks["kernel"] = self._clock.host_ns(0)
 
     def guest_dmesg(self) -> list[tuple[int, str]]:
         """Return the guest's kernel log with host CLOCK_MONOTONIC nanoseconds.

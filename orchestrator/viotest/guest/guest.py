@@ -62,6 +62,7 @@ connect_ssh`); the guest's from now on.
     :param keys: The keys that were put into its initramfs.
     :param watch: Ends everything that blocks when it is lost.
     :param record: Takes what happens, source "guest".
+    :param probe: That of the guest before it was rebooted, to be driven on.
     """
 
     def __init__(
@@ -71,11 +72,12 @@ connect_ssh`); the guest's from now on.
         watch: LossWatch,
         *,
         record: Recorder = ignore,
+        probe: Probe | None = None,
     ) -> None:
         self._ssh = SshSession(sock, keys, watch)
         self._record = record
         self._channel: LineChannel | None = None
-        self._probe: Probe | None = None
+        self._probe = probe
 
     def __enter__(self) -> Guest:
         return self
@@ -115,7 +117,10 @@ connect_ssh`); the guest's from now on.
         if self._channel is not None:
             self._channel.close()
         self._channel = self._ssh.open_line_channel(PROBE_COMMAND, timeout)
-        self._probe = Probe(self._channel)
+        if self._probe is None:
+            self._probe = Probe(self._channel)
+        else:
+            self._probe.reconnect(self._channel)
 
     @contextmanager
     def start_probe(self, *, timeout: float) -> Iterator[ProbeProcess]:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from viotest.machine.record import Recorder
 
 
+_TIMEOUT = 10.0
+
+
 class Machine(ProcessOwner):
     """Owns QEMU, its monitor and the guest's console.
 
@@ -76,6 +79,14 @@ class Machine(ProcessOwner):
     def _handle_event(self, name: str, data: Mapping[str, object]) -> None:
         self.end.handle_event(name, data)
         self.hotplug.handle_event(name, data)
+
+    def allow_reboot(self, allowed: bool) -> None:
+        """Let a reboot of the guest be one, instead of the end of QEMU.
+
+        :raise MonitorError: When QEMU refuses.
+        """
+        action = "reset" if allowed else "shutdown"
+        self.monitor.execute("set-action", {"reboot": action}, timeout=_TIMEOUT)
 
     def connect_ssh(self) -> socket.socket:
         """Return a connection to the guest's SSH port.

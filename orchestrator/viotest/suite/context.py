@@ -44,6 +44,9 @@ class Context(Protocol):
     def start_probe(self) -> AbstractContextManager[ProbeProcess]:
         """Run another probe in the guest, to be killed at will."""
 
+    def reboot(self) -> None:
+        """Let the guest reboot; the probe is the same, started anew."""
+
     def plug(self, endpoint: EndpointFunction) -> None:
         """Plug an endpoint in again that was unplugged."""
 

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from viotest.guest.probe import ProbeError
+from viotest.machine.argv import vfio_user_sockets
 from viotest.machine.errors import MachineError
 from viotest.scenario.topology import own_id
 from viotest.suite import steps
@@ -36,6 +37,8 @@ _KILL_TIMEOUT = 20.0
 
 # enum dma_engine_status
 _OK, _NO_BUS_MASTER, _ABORTED = 2, 5, 6
+# enum viommu_reset_kind
+_RESET_DEVICE = 1
 
 
 def works(
@@ -122,6 +125,40 @@ def _expect_cut(ended: list[DeviceRecord]) -> None:
             expected="bus mastering off, or a reset, with DMA in flight",
             seen=f"{statuses.count(_OK)} of {len(statuses)} ran to their end",
         )
+
+
+# -- reboot
+
+
+def reboot(context: Context, pt: Passthrough) -> None:
+    """Reboot the guest while an endpoint of it writes to memory.
+
+    :param pt: The endpoint, open. The process that has it open is gone afterwards.
+    :raise CheckFailed: When the guest is the same as before, DMA went on, or one of
+        our functions was not reset on the way.
+    """
+    before, watch = _boot_id(pt.probe), DeviceWatch(context.device_log())
+    start_endless_dma(pt)
+    context.reboot()
+    if _boot_id(pt.probe) == before:
+        raise CheckFailed(
+            "the guest did not reboot",
+            expected="another boot id than before",
+            seen=before,
+        )
+    own = own_id(pt.endpoint)
+    ended = [r for r in watch.records("dma") if r.endpoint == own]
+    expect(len(ended), _NR_TRANSACTIONS, "transactions that ended with the reboot")
+    _expect_cut(ended)
+    resets = [r for r in watch.records("reset") if r.flags == _RESET_DEVICE]
+    served = vfio_user_sockets(context.topology)
+    reset = len({record.source for record in resets})
+    expect(reset, len(served), "functions that the reboot has reset")
+
+
+def _boot_id(probe: Probe) -> str:
+    seen = probe.call("read", path="/proc/sys/kernel/random/boot_id")
+    return str(seen["text"]).strip()
 
 
 # -- hot-plug

@@ -96,3 +96,21 @@ def test_unplug_in_use(
     fault_reasons: FaultReasons,
 ) -> None:
     lifetime.unplug_in_use(viotest_context, probe, pluggable, mode, fault_reasons)
+
+
+def test_reboot(
+    viotest_context: Context,
+    probe: Probe,
+    idle: EndpointFunction,
+    mode: Mode,
+    fault_reasons: FaultReasons,
+) -> None:
+    pt = Passthrough(probe, idle, mode)
+    try:
+        pt.open()
+        lifetime.reboot(viotest_context, pt)
+        # For what comes after, too.
+        ensure_bound(probe, idle)
+    except ProbeError as error:
+        raise refused(error, "endpoint that is open in a reboot") from error
+    lifetime.works(probe, idle, mode, fault_reasons)
