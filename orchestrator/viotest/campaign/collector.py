@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from viotest.scenario.model import Scenario
     from viotest.suite.catalog import Check
 
-#: The watch recognises a dead process within 100 ms.
-_SLOW_SCALE = 4.0
+# The watch recognises a dead process within 100 ms.
 _LOSS_NEWS = 0.2
+# So many times the deadline of a check is that of a slow one.
+_SLOW_SCALE = 4.0
 
 
 def check_of(item: pytest.Item) -> Check:

@@ -86,34 +86,20 @@ def start_endless_dma(pt: Passthrough) -> None:
         pt.submit(slot, "fill", iova, _NR_MAPS * _BUFFER)
 
 
-def kill_in_flight(
-    user: ProbeProcess, pt: Passthrough, watch: DeviceWatch, probe: Probe
-) -> None:
+def kill_in_flight(user: ProbeProcess, pt: Passthrough, watch: DeviceWatch) -> None:
     """Kill the user of an endpoint that writes to its memory.
 
     :param user: The process in which ``pt`` is open.
     :param watch: The device's log since before the first of the writes.
-    :param probe: Another process in the same guest.
+    :raise CheckFailed: Unless the kernel stopped the endpoint, all of it, before the
+        process was gone: the IOMMU alone would let it run into faults.
     """
     start_endless_dma(pt)
     user.kill(timeout=_KILL_TIMEOUT)
-    # Very likely the pages that the dead process had.
-    probe.call("buf", name="heir", size=_BUFFER)
-    probe.call("set", name="heir", byte=GUARD)
     own = own_id(pt.endpoint)
     ended = [r for r in watch.records("dma") if r.endpoint == own]
     expect(len(ended), _NR_TRANSACTIONS, "transactions that ended with their user")
     _expect_cut(ended)
-    seen = probe.call("check", name="heir", byte=GUARD)
-    if not seen["equal"]:
-        raise CheckFailed(
-            "memory that was given to another process was written by DMA",
-            expected="DMA ends before the pages of its user are free",
-            seen=f"a change at byte {seen['first_difference']}",
-            cause="the device was not stopped, or not detached, before its user's"
-            " memory was unpinned",
-        )
-    probe.call("buf-free", name="heir")
 
 
 def _expect_cut(ended: list[DeviceRecord]) -> None:

@@ -72,7 +72,7 @@ def test_kill_in_flight(
         pt = Passthrough(user.probe, idle, mode)
         try:
             pt.open()
-            lifetime.kill_in_flight(user, pt, watch, probe)
+            lifetime.kill_in_flight(user, pt, watch)
         except ProbeError as error:
             raise refused(error, "DMA of a second process") from error
     lifetime.works(probe, idle, mode, fault_reasons)
