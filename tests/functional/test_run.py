@@ -31,6 +31,9 @@ FIRST_LINE = (
     r"QEMU (?P<qemu>\d+\.\d+\S*) \((?P<origin>[^)]+)\), kernel (?P<kernel>\S+),"
     r" (?P<accel>kvm|tcg): (?P<reason>.+)"
 )
+#: The checks of the shortest run.
+QUICK = {check.name for check in CHECKS if not check.slow}
+
 LAST_LINE = r"PASS  (?P<passed>\d+) passed(, \d+ skipped)?  in (?P<seconds>[\d.]+) s"
 SOURCES = {"run", "qmp", "device", "console", "guest", "check", "dmesg"}
 
@@ -49,11 +52,16 @@ def ids(done: Finished) -> list[str]:
 
 
 def expect_all_passed(done: Finished, modes: tuple[str, ...] = ("type1v2",)) -> None:
-    """Fail unless every check of the catalog passed, in every mode."""
+    """Fail unless all passed, in every mode, that one endpoint is enough for."""
     checks = done.expect("PASS", 0)["checks"]
-    assert {check["name"] for check in checks} == set(NAMES)
+    assert {check["name"] for check in checks} == QUICK
     assert {check["mode"] for check in checks} == {"", *modes}
-    wrong = [check for check in checks if check["outcome"] != "pass"]
+    wrong = [
+        check
+        for check in checks
+        if check["outcome"] != "pass"
+        and not (check["outcome"] == "skip" and "--endpoint" in check["reason"])
+    ]
     assert not wrong, done.stdout
 
 
@@ -217,7 +225,7 @@ def test_qemus_own_iommu_passes(viotest: Viotest) -> None:
     results = done.expect("PASS", 0)
     assert "virtio-iommu-pci" in done.qemu_argv()
     assert done.qemu_argv().count('"driver":"vfio-user-pci"') == 1
-    assert {check["name"] for check in results["checks"]} == set(NAMES)
+    assert {check["name"] for check in results["checks"]} == QUICK
     assert not (done.out / "viot.bin").exists()
     # Our IOMMU was not there; our endpoint was.
     assert results["device"]["requests"]["map"] == 0
