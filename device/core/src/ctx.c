@@ -174,7 +174,8 @@ static int listen_all(struct viommu_ctx *ctx)
 	for (uint32_t i = 0; r == 0 && i < ctx->nr_functions; i++) {
 		const struct ctx_function *function = &ctx->functions[i];
 
-		r = vfu_listen(function->iommu ? function->iommu->vdev.vfu : function->endpoint->vfu);
+		r = vfu_listen(function->iommu ? function->iommu->vdev.vfu :
+						 function->endpoint->vfu);
 	}
 	return r;
 }
