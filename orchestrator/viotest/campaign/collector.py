@@ -18,7 +18,7 @@ from viotest.errors import ViotestError
 from viotest.guest.probe import ProbeError
 from viotest.report.results import CheckResult, Outcome
 from viotest.scenario.model import Phase
-from viotest.suite.catalog import BY_NAME, NAMES
+from viotest.suite.catalog import NAMES, check_of_test
 from viotest.suite.context import CONTEXT, SCENARIO
 from viotest.suite.judgement import CheckFailed, refused
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from viotest.scenario.model import Scenario
     from viotest.suite.catalog import Check
 
-# The watch recognises a dead process within 100 ms.
+#: The watch recognises a dead process within 100 ms.
 _LOSS_NEWS = 0.2
 # So many times the deadline of a check is that of a slow one.
 _SLOW_SCALE = 4.0
@@ -37,8 +37,7 @@ _SLOW_SCALE = 4.0
 
 def check_of(item: pytest.Item) -> Check:
     """Return the catalog's entry of a test of the suite."""
-    name = getattr(item, "originalname", item.name)
-    return BY_NAME[name.removeprefix("test_").replace("_", "-")]
+    return check_of_test(getattr(item, "originalname", item.name))
 
 
 def check_id(item: pytest.Item) -> str:
@@ -73,8 +72,13 @@ class Collector:
     ) -> None:
         """Keep the checks that were asked for: by mode, then as in the catalog."""
         scenario = self._session.scenario
-        wanted = [item for item in items if _is_wanted(item, scenario)]
-        modes = ["", *self._session.scenario.modes]
+        wanted = [
+            item
+            for item in items
+            # pytest leaves one item of a test whose modes are none of this run's.
+            if check_of(item).modes_among(scenario.modes) and _is_wanted(item, scenario)
+        ]
+        modes = ["", *scenario.modes]
         wanted.sort(
             key=lambda item: (
                 modes.index(_mode(item)),

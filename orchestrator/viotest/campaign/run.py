@@ -147,7 +147,7 @@ def run(settings: Settings, progress: Progress, terminal: Terminal) -> int:
     :raise UntestableError: When an asset cannot be had.
     """
     start_ns = process_start_ns()
-    check_out(settings.out)
+    check_out(settings.out, log_records=settings.scenario.log_records)
     check_memory(settings.scenario)
     plan, choice = prepare(settings.scenario, progress, may_boot=not settings.dry_run)
     if settings.dry_run:
@@ -247,6 +247,7 @@ class _Execution:
             wanted,
             self._broken,
             broken_is_bad=scenario.boot_fail_is_bad and not self._session.booted,
+            any_mode=scenario.any_mode,
         )
         marks = self._session.marks
         names = ("launched", "kernel", "beacon", "ssh", "first-check", "verdict", "end")

@@ -17,6 +17,7 @@ from viotest.cli.bench import add_bench_parser
 from viotest.cli.conformance import add_conformance_parser
 from viotest.cli.kernel import add_kernel_parser
 from viotest.cli.run import add_run_parser
+from viotest.cli.trace import add_trace_parser
 from viotest.errors import UsageError, ViotestError
 
 if TYPE_CHECKING:
@@ -46,10 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(options=())
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_run_parser(commands)
+    run_parser = add_run_parser(commands)
     add_kernel_parser(commands)
     add_bench_parser(commands)
     add_conformance_parser(commands)
+    add_trace_parser(commands, run_parser)
     return parser
 
 
