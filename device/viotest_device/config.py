@@ -89,6 +89,8 @@ class EndpointConfig:
     requester: int = 0
     resv_mem: tuple[ResvMem, ...] = ()
     nr_vectors: int = 0
+    #: INTx only.
+    no_msix: bool = False
     #: One of :data:`MODELS`.
     model: str = MODELS[0]
     #: nvme: the file with its blocks, relative to the working directory.
@@ -140,7 +142,9 @@ class _Table:
     def flag(self, key: str) -> bool:
         value = self._values.pop(key, False)
         if not isinstance(value, bool):
-            raise ConfigError(self.at(key), f"is {value!r}, but true or false is wanted")
+            raise ConfigError(
+                self.at(key), f"is {value!r}, but true or false is wanted"
+            )
         return value
 
     def integer(self, key: str, limit: int, default: int | None = 0) -> int:
@@ -237,6 +241,7 @@ def _endpoint(table: _Table, nr_iommus: int) -> EndpointConfig:
         iommu=None if iommu == 0xFFFF else iommu,
         resv_mem=tuple(_resv_mem(row) for row in table.tables("resv_mem")),
         nr_vectors=table.integer("nr_vectors", 32),
+        no_msix=table.flag("no_msix"),
         model=table.take("model", str, MODELS[0]),
         image=table.take("image", str, "") or None,
         read_only=table.flag("read_only"),

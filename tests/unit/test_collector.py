@@ -55,7 +55,7 @@ class FakeSession:
         self.timeline.mark(name)
 
     @contextlib.contextmanager
-    def phase(self, phase: Phase) -> Iterator[None]:
+    def phase(self, phase: Phase, *, scale: float = 1.0) -> Iterator[None]:
         self.phases.append(phase)
         yield
 

@@ -12,6 +12,7 @@ import errno as errno_module
 import json
 import re
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
@@ -102,6 +103,13 @@ class ProbeReplyError(UntestableError):
         self.line = line
 
 
+@dataclass
+class _Line:
+    # One process in the guest, and which of its devices commands go to now.
+    transport: Transport
+    device: str = ""
+
+
 class Probe:
     """A vfio-probe, driven command by command.
 
@@ -109,7 +117,24 @@ class Probe:
     """
 
     def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+        self._line = _Line(transport)
+        self._device = ""
+
+    def reconnect(self, transport: Transport) -> None:
+        """Go on with another process; what the old one had open is gone.
+
+        :param transport: The way to it; also for what :meth:`device` returned.
+        """
+        self._line.transport, self._line.device = transport, ""
+
+    def device(self, name: str) -> Probe:
+        """Return the same probe, with a device of its own to open and to use.
+
+        :param name: Any name, 15 characters at most; the probe itself is "".
+        """
+        view = Probe(self._line.transport)
+        view._line, view._device = self._line, name
+        return view
 
     def call(
         self,
@@ -128,7 +153,16 @@ class Probe:
         :raise ProbeError: When a step of the command failed.
         :raise ProbeReplyError: When the answer cannot be understood.
         """
-        line = self._transport.request(format_command(command, **args), timeout)
+        if self._line.device != self._device:
+            self._request("use", timeout, {"device": self._device})
+            self._line.device = self._device
+        return self._request(command, timeout, args)
+
+    def _request(
+        self, command: str, timeout: float, args: Mapping[str, str | int]
+    ) -> Mapping[str, object]:
+        request = format_command(command, **args)
+        line = self._line.transport.request(request, timeout)
         reply = _parse_reply(command, line)
         if reply["ok"]:
             return reply

@@ -75,8 +75,11 @@ class Place(enum.StrEnum):
 
     #: A slot of the root bus.
     ROOT = "root"
-    #: Alone behind a PCIe root port of its own, which isolates it; hot-pluggable.
+    #: Alone behind a PCIe root port of its own, which isolates it.
     PORT = "port"
+    #: The same, and it may be unplugged: it has no MSI-X, because QEMU 11.1 aborts
+    #: when it unplugs a vfio-user function that has.
+    HOTPLUG = "hotplug"
     #: Behind the one PCIe-to-PCI bridge, which gives the DMA of all behind it the
     #: same requester id: they share an IOMMU group.
     BRIDGE = "bridge"

@@ -169,11 +169,12 @@ STANDARD_ENDPOINTS = (
     EndpointSpec(),
     EndpointSpec(),
     EndpointSpec(place=Place.PORT),
+    EndpointSpec(place=Place.HOTPLUG),
     EndpointSpec(place=Place.BRIDGE),
     EndpointSpec(place=Place.BRIDGE),
     EndpointSpec(EndpointModel.IOAT),
     EndpointSpec(EndpointModel.NVME),
-    # Left out where there is only one virtio-iommu.
+    # Left out behind QEMU's IOMMU, as are those behind the bridge.
     EndpointSpec(iommu=1),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
@@ -376,11 +377,22 @@ def _endpoints(values: Iterable[str], iommu: Iommu) -> tuple[EndpointSpec, ...]:
     found: list[EndpointSpec] = []
     for value in values:
         if value == STANDARD:
-            one = iommu is Iommu.QEMU
-            found += [spec for spec in STANDARD_ENDPOINTS if not (one and spec.iommu)]
+            found += _standard(iommu)
         else:
             found.append(parse_endpoint(value))
     return tuple(found)
+
+
+def _standard(iommu: Iommu) -> list[EndpointSpec]:
+    if iommu is Iommu.VIOTEST:
+        return list(STANDARD_ENDPOINTS)
+    # QEMU makes one virtio-iommu, and that does not know the endpoints behind a
+    # PCIe-to-PCI bridge by their own ids, by which Linux asks (docs/topology.md).
+    return [
+        spec
+        for spec in STANDARD_ENDPOINTS
+        if spec.place is not Place.BRIDGE and not spec.iommu
+    ]
 
 
 def parse_endpoint(value: str) -> EndpointSpec:
