@@ -50,13 +50,14 @@ def check_out(out: Path | None) -> None:
         )
 
 
-def check_memory(scenario: Scenario) -> None:
-    """Refuse a guest that this host has not the memory for.
+def check_memory(scenario: Scenario, *, guests: int = 1) -> None:
+    """Refuse guests that this host has not the memory for.
 
+    :param guests: How many there are at once.
     :raise UsageError: When there is too little.
     """
     available = _available_mem()
-    needed = scenario.mem + _OVERHEAD_MEM
+    needed = guests * (scenario.mem + _OVERHEAD_MEM)
     if available is not None and needed > available:
         raise UsageError(
             f"--mem {scenario.mem}: too little memory: {available} MiB available",

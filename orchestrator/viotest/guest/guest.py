@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from viotest.guest.clock import ClockMap, RoundTrip, map_clock
 from viotest.guest.errors import GuestError
+from viotest.guest.kernel_log import KernelLog
 from viotest.guest.probe import Probe
 from viotest.guest.ssh import SshSession
 from viotest.machine.record import ignore
@@ -49,6 +50,8 @@ connect_ssh`); the guest's from now on.
         self._record = record
         self._channel: LineChannel | None = None
         self._probe: Probe | None = None
+        #: What was read of the kernel's log.
+        self.kernel_log = KernelLog()
 
     def __enter__(self) -> Guest:
         return self
@@ -88,7 +91,7 @@ connect_ssh`); the guest's from now on.
         if self._channel is not None:
             self._channel.close()
         self._channel = self._ssh.open_line_channel(PROBE_COMMAND, timeout)
-        self._probe = Probe(self._channel)
+        self._probe = Probe(self._channel, on_reply=self.kernel_log.take)
 
     def exec(self, command: str, *, timeout: float) -> ExecResult:
         """Run a shell command as root.

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from viotest.errors import UntestableError, ViotestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 #: Long enough for any command but those with a timeout_ms of their own.
 DEFAULT_TIMEOUT = 30.0
@@ -99,10 +99,17 @@ class Probe:
     """A vfio-probe, driven command by command.
 
     :param transport: The way to it.
+    :param on_reply: Told each command that went well, and its results.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        on_reply: Callable[[str, Mapping[str, object]], None] | None = None,
+    ) -> None:
         self._transport = transport
+        self._on_reply = on_reply
 
     def call(
         self,
@@ -124,6 +131,8 @@ class Probe:
         line = self._transport.request(format_command(command, **args), timeout)
         reply = _parse_reply(command, line)
         if reply["ok"]:
+            if self._on_reply is not None:
+                self._on_reply(command, reply)
             return reply
         match reply:
             case {"op": str(op), "errno": int(errno), "text": str(text)}:

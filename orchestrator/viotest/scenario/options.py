@@ -110,6 +110,19 @@ OPTIONS: tuple[Option, ...] = (
         "NAME",
         "switch on a deliberate defect of the device (viotest-device mutants)",
     ),
+    Option(
+        "reboots",
+        Kind.ONE,
+        "N",
+        "boot another guest for the checks that are left when one is lost or its"
+        " kernel has complained, N times in each mode (default: 2)",
+    ),
+    Option(
+        "workers",
+        Kind.ONE,
+        "N",
+        "spread the modes over N workers with a guest each (default: 1)",
+    ),
     Option("endpoints", Kind.ONE, "N", "dma engine endpoints (default: 1)"),
     Option(
         "dry-run",
@@ -137,6 +150,8 @@ class Settings:
     dry_run: bool = False
     json: bool = False
     verbose: bool = False
+    #: How many workers share the modes.
+    workers: int = 1
 
 
 def nearest(value: str, valid: Iterable[str]) -> str:
@@ -239,6 +254,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         endpoints=values.integer("endpoints", 1, 1, 15),
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
+        reboots=values.integer("reboots", Scenario.reboots, 0, 100),
     )
     out = values.text("out", "")
     return Settings(
@@ -247,6 +263,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         dry_run="dry-run" in raw,
         json="json" in raw,
         verbose="verbose" in raw,
+        workers=values.integer("workers", Settings.workers, 1, 64),
     )
 
 
@@ -336,6 +353,7 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
         "device-mutant": list(scenario.mutants),
         "endpoints": scenario.endpoints,
+        "reboots": scenario.reboots,
     }
     if scenario.modules is not None:
         config["modules"] = scenario.modules
