@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from viotest.campaign import checks
 from viotest.campaign.causes import cause_of
@@ -39,18 +40,33 @@ if TYPE_CHECKING:
     from viotest.scenario.model import Scenario
 
 
-def check_of_node(nodeid: str) -> tuple[str, str]:
-    """Split xdist's name of a test.
+def check_of_node(nodeid: str, modes: Sequence[str]) -> tuple[str, str]:
+    """Split pytest's name of a test.
 
-    :param nodeid: ``test_data_path.py::test_dma_read[type1-4KiB]@type1``.
+    :param nodeid: ``test_data_path.py::test_dma_read[type1-4KiB]``.
+    :param modes: The modes of the run.
     :return: The check's id, and its mode; empty if it does not depend on one.
     """
-    name, _, group = nodeid.rpartition("::")[2].rpartition("@")
-    check = check_name(name)
-    parameters = check.partition("[")[2].rstrip("]")
-    # The group of a check without a mode is only where it is put.
-    mode = group if parameters == group or parameters.startswith(f"{group}-") else ""
-    return check, mode
+    check = check_name(nodeid.rpartition("::")[2])
+    parameters = f"-{check.partition('[')[2].rstrip(']')}-"
+    found = (mode for mode in modes if f"-{mode}-" in parameters)
+    return check, next(found, "")
+
+
+class ModeScheduling(LoadScopeScheduling):
+    """xdist's scheduler, told that a mode is what one worker does at a time.
+
+    ``--dist loadgroup`` would be the same without code, but xdist 3.8 cannot put its
+    groups into the names of tests with pytest 9.2, and does not say so.
+    """
+
+    def __init__(self, config: pytest.Config, modes: Sequence[str]) -> None:
+        super().__init__(config)
+        self._modes = modes
+
+    def _split_scope(self, nodeid: str) -> str:
+        # What belongs to no mode is done once, together with the first.
+        return check_of_node(nodeid, self._modes)[1] or self._modes[0]
 
 
 class ParallelExecution:
@@ -113,7 +129,7 @@ class ParallelExecution:
             "-p", "xdist.plugin",
             "-p", "viotest.campaign.worker",
             "--numprocesses", f"{self._workers}",
-            "--dist", "loadgroup",
+            "--dist", "loadscope",
             "--max-worker-restart", f"{restarts}",
         ]  # fmt: skip
         checks.run_pytest(arguments, self._plugin, self._folder / PYTEST_LOG)
@@ -141,6 +157,7 @@ class Controller:
         self._narrate_from_ns = narrate_from_ns
         self._pids: dict[str, int] = {}
         self._wanted: Sequence[str] = ()
+        self._modes = [str(mode) for mode in plan.scenario.modes]
         self.results: list[CheckResult] = []
         self.guests: list[results.GuestRecord] = []
         self.losses: list[Cause] = []
@@ -153,7 +170,7 @@ class Controller:
     def not_run(self) -> list[str]:
         """Ids of the checks that were to be put and have no result."""
         done = {result.id for result in self.results}
-        wanted = (check_of_node(node)[0] for node in self._wanted)
+        wanted = (check_of_node(n, self._modes)[0] for n in self._wanted)
         return [check for check in wanted if check not in done]
 
     @pytest.hookimpl(tryfirst=True)
@@ -161,6 +178,12 @@ class Controller:
         """Tell viotest's plugin which scenario it is."""
         config.stash[SCENARIO] = self._plan.scenario
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> ModeScheduling:
+        """Give a worker one mode at a time."""
+        return ModeScheduling(config, self._modes)
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: WorkerController) -> None:
         """Give a worker its job."""
         name = node.gateway.id
@@ -169,6 +192,7 @@ class Controller:
         # xdist has asked for it already, so that this is only a look.
         self._pids[name] = node.gateway._rinfo().pid
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """Learn what is to be done; every worker says the same."""
         self._wanted = ids
@@ -180,11 +204,12 @@ class Controller:
                 assert isinstance(value, bytes)
                 self._take(pickle.loads(value))
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: object) -> None:
         """Make a result of the check that took its worker along."""
         node: WorkerController = report.node  # type: ignore[attr-defined]
         name = node.gateway.id
-        check, mode = check_of_node(crashitem)
+        check, mode = check_of_node(crashitem, self._modes)
         entry = BY_NAME[check.partition("[")[0]]
         self._take(
             CheckResult(
@@ -200,6 +225,7 @@ class Controller:
             )
         )
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: WorkerController, error: object) -> None:
         """Take the last words of a worker."""
         name = node.gateway.id

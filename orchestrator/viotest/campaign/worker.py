@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.campaign.causes import cause_of
-from viotest.campaign.collector import Collector, mode_of
+from viotest.campaign.collector import Collector
 from viotest.campaign.guests import Guests
 from viotest.errors import ViotestError
 from viotest.report.summary import Narrator
@@ -101,13 +101,6 @@ class _Worker:
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         config.pluginmanager.register(self._collector)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        # A mode is one piece of work; what belongs to none goes with the first.
-        first = str(self._guests.scenario.modes[0])
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(mode_of(item) or first))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         guests = self._guests
