@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.errors import UsageError
-from viotest.scenario.model import Accel, Iommu, Mode, Phase, Scenario
+from viotest.scenario.model import (
+    Accel,
+    EndpointModel,
+    EndpointSpec,
+    Iommu,
+    Mode,
+    Phase,
+    Place,
+    Scenario,
+)
 from viotest.scenario.options import (
     OPTIONS,
+    STANDARD_ENDPOINTS,
     Kind,
     Raw,
     nearest,
@@ -163,7 +173,12 @@ FULL = Scenario(
     append=("quiet", "a=b c"),
     qemu_args=("-d", "int"),
     mutants=("ignore-unmap",),
-    endpoints=2,
+    endpoints=(
+        EndpointSpec(EndpointModel.QEMU_IGB, Place.BRIDGE),
+        EndpointSpec(iommu=1),
+        EndpointSpec(place=Place.PORT, iommu=1),
+        EndpointSpec(),
+    ),
     timeouts=((Phase.BOOT, 2.5),),
     boot_fail_is_bad=True,
 )
@@ -175,6 +190,53 @@ def test_scenario_file_reads_back_as_itself(scenario: Scenario) -> None:
     raw = raw_from_config(json.loads(text), "scenario.json")
     assert parse_settings(raw, checks=NAMES).scenario == scenario
     assert hash(scenario) == hash(scenario)
+
+
+@pytest.mark.parametrize(
+    ("value", "spec"),
+    [
+        ("dma-engine", EndpointSpec()),
+        ("dma-engine@root", EndpointSpec()),
+        ("ioat@port", EndpointSpec(EndpointModel.IOAT, Place.PORT)),
+        ("nvme,iommu=2", EndpointSpec(EndpointModel.NVME, iommu=2)),
+        (
+            "dma-engine@bridge,iommu=1",
+            EndpointSpec(place=Place.BRIDGE, iommu=1),
+        ),
+    ],
+)
+def test_endpoint_is_read(value: str, spec: EndpointSpec) -> None:
+    settings = parse_settings({"endpoint": [value]})
+    assert settings.scenario.endpoints == (spec,)
+    assert parse_settings({"endpoint": [str(spec)]}) == settings
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("dma-engin", "did you mean dma-engine"),
+        ("standart", "did you mean standard"),
+        ("standard@port", "takes no place"),
+        ("ioat@prt", "did you mean port"),
+        ("ioat@", "known: root, port, bridge"),
+        ("ioat,iomu=1", "unknown key 'iomu'"),
+        ("ioat,iommu=x", "iommu=x is no index"),
+        ("ioat,iommu=-1", "iommu=-1 is no index"),
+        ("ioat,iommu=", "iommu= is no index"),
+        ("", "known: dma-engine"),
+    ],
+)
+def test_wrong_endpoint_is_named(value: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_settings({"endpoint": [value]})
+    assert words in f"{caught.value} {caught.value.hint}"
+
+
+def test_standard_endpoints_leave_out_what_qemu_cannot_do() -> None:
+    ours = parse_settings({"endpoint": ["standard"]}).scenario
+    assert ours.endpoints == STANDARD_ENDPOINTS
+    qemus = parse_settings({"endpoint": ["standard"], "iommu": ["qemu"]}).scenario
+    assert set(ours.endpoints) - set(qemus.endpoints) == {EndpointSpec(iommu=1)}
 
 
 def test_every_option_is_named_once_and_has_a_variable() -> None:

@@ -157,21 +157,38 @@ struct viommu_resv_mem {
 	uint64_t end; /* inclusive */
 };
 
-/* One dma engine endpoint. */
+/* What an endpoint is to its guest. */
+enum viommu_model {
+	VIOMMU_MODEL_DMA_ENGINE = 0, /* 1234:7e57, registers in dma_engine.h */
+	VIOMMU_MODEL_IOAT = 1, /* 8086:2021, registers in ioat.h */
+	VIOMMU_MODEL_NVME = 2, /* 1234:7e4d, backed by a file */
+	VIOMMU_NR_MODELS = 3,
+};
+
+/* One endpoint. */
 struct viommu_endpoint_config {
 	const char *socket_path;
 	const char *name; /* for logs and queries; shorter than VIOMMU_NAME_MAX */
 	uint32_t iommu; /* index returned by viommu_ctx_add_iommu(), or VIOMMU_NO_IOMMU:
 			       * addresses are then the client's own (QEMU translates or nothing does) */
 	uint32_t id; /* endpoint id of the VIOT or iommu-map */
+	/*
+	 * What a bridge puts in the place of the id in front of DMA: another endpoint
+	 * of the same IOMMU, added before, whose domain then decides. 0: nothing.
+	 */
+	uint32_t requester;
 	const struct viommu_resv_mem *resv;
 	size_t nr_resv;
-	uint32_t nr_vectors; /* MSI-X vectors, 1..32; 0: 4 */
+	uint32_t nr_vectors; /* MSI-X vectors, up to 32 (ioat: 4, one for each channel); 0: 4 */
+	uint32_t model; /* enum viommu_model */
+	const char *image; /* nvme: a regular file of whole 512 byte blocks; NULL otherwise */
+	bool read_only; /* nvme */
 };
 
 struct viommu_endpoint_info {
 	char name[32];
 	uint32_t id;
+	uint32_t model; /* enum viommu_model */
 	uint32_t iommu; /* VIOMMU_NO_IOMMU if none of ours */
 	uint32_t domain;
 	bool attached; /* to a domain of our virtio-iommu */
@@ -247,6 +264,12 @@ int viommu_ctx_add_iommu(viommu_ctx_t *ctx, const struct viommu_iommu_config *co
 			 uint32_t *ret);
 int viommu_ctx_add_endpoint(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config,
 			    uint32_t *ret);
+/*
+ * An endpoint that is no function of ours: a bridge, or the id under which it
+ * passes DMA on. It is probed and attached like any other. Of the configuration
+ * name, iommu, id and resv count; -EINVAL if there is no IOMMU.
+ */
+int viommu_ctx_add_id(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config);
 /* Binds and listens on every socket, then starts the threads. */
 int viommu_ctx_start(viommu_ctx_t *ctx);
 /* Stops the threads, closes and unlinks the sockets, frees all. Accepts NULL. */

@@ -6,7 +6,7 @@
  * on (memory maps, domains, mappings, attachments, bypass), and writes it under
  * dma_lock as the writer. DMA workers and queries read it under dma_lock as
  * readers; the reactor itself reads it without the lock. Order of locks:
- * ctx->lock, an engine's lock, dma_lock; a fault queue's is innermost, and never
+ * ctx->lock, an endpoint model's lock, dma_lock; a fault queue's is innermost, and never
  * held together with dma_lock.
  */
 #ifndef CTX_H
@@ -20,23 +20,23 @@
 #include "inject.h"
 #include "viommu.h"
 
-struct engine;
-struct engine_pool;
+struct endpoint;
 struct iommu;
 struct log;
+struct pool;
 struct reactor;
 struct vfu;
 
 /* In the order of viommu_ctx_add_*(): one of the two is set. */
 struct ctx_function {
 	struct iommu *iommu;
-	struct engine *engine;
+	struct endpoint *endpoint;
 };
 
 struct viommu_ctx {
 	struct log *log;
 	struct reactor *reactor;
-	struct engine_pool *pool;
+	struct pool *pool;
 	pthread_rwlock_t dma_lock;
 	struct inject inject;
 	uint32_t poll_us, nr_cpus;

@@ -5,16 +5,24 @@
 #include <string.h>
 
 #include "ctx.h"
+#include "dma_tlb.h"
 #include "log.h"
 #include "memory.h"
 #include "vfio_user.h"
 
 #define CLIENT_TIMEOUT_MS 2000
+#define CACHE_LINE 64
+#define PREFETCH_LINES 8
 /*
  * What the client is asked for at once. Never more than a page, so that an IOMMU
  * of its own refuses all of it or nothing, and the count of bytes moved stays exact.
  */
 #define CLIENT_PAGE 4096
+
+static size_t min(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
 
 /* A slice on its way. */
 struct slice {
@@ -25,6 +33,7 @@ struct slice {
 	size_t moved;
 	bool is_write;
 	_Atomic uint64_t *done;
+	struct dma_tlb *tlb; /* while dma_lock is held; may be NULL */
 	/* The piece that only the client can reach; len 0 if there is none. */
 	uint64_t client_addr;
 	size_t client_len;
@@ -69,21 +78,32 @@ static void log_msi(const struct endpoint *endpoint, uint64_t addr, const void *
 	log_append(endpoint->ctx->log, &record);
 }
 
-/* The next contiguous piece; dma_lock is held. */
-static enum dma_engine_status move_piece(struct slice *slice)
+static void copy(struct slice *slice, uint8_t *host, size_t len)
+{
+	uint8_t *buf = slice->buf + slice->moved;
+
+	if (slice->is_write)
+		memcpy(host, buf, len);
+	else
+		memcpy(buf, host, len);
+	advance(slice, len);
+}
+
+/* The next contiguous piece, by way of the tables; dma_lock is held. */
+static enum dma_engine_status move_translated(struct slice *slice)
 {
 	const struct endpoint *endpoint = slice->transfer->endpoint;
-	struct dma_target target = dma_translate(endpoint, slice->iova + slice->moved,
-						 slice->len - slice->moved, slice->is_write);
-	uint8_t *buf = slice->buf + slice->moved;
+	uint64_t iova = slice->iova + slice->moved;
+	size_t left = slice->len - slice->moved;
+	struct dma_target target = dma_translate(endpoint, iova, left, slice->is_write);
 	size_t run = target.len;
-	void *host;
+	uint8_t *host;
 
 	if (target.fault != DMA_FAULT_NONE)
 		return refuse(slice, target.fault);
 	if (target.is_msi) {
-		log_msi(endpoint, target.addr, buf);
-		advance(slice, run);
+		log_msi(endpoint, target.addr, slice->buf + slice->moved);
+		advance(slice, MSI_WRITE_SIZE);
 		return DMA_STATUS_OK;
 	}
 	host = memory_lookup(vfu_memory(endpoint->vfu), target.addr, &run,
@@ -92,15 +112,59 @@ static enum dma_engine_status move_piece(struct slice *slice)
 		size_t page = CLIENT_PAGE - target.addr % CLIENT_PAGE;
 
 		slice->client_addr = target.addr;
-		slice->client_len = target.len < page ? target.len : page;
+		slice->client_len = min(min(target.len, left), page);
 		return DMA_STATUS_OK;
 	}
-	if (slice->is_write)
-		memcpy(host, buf, run);
-	else
-		memcpy(buf, host, run);
-	advance(slice, run);
+	if (slice->tlb)
+		dma_tlb_add(slice->tlb, iova, slice->is_write, host, run);
+	copy(slice, host, min(run, left));
 	return DMA_STATUS_OK;
+}
+
+/* Has the next piece on its way while this one is copied. */
+static void prefetch(struct slice *slice, size_t run)
+{
+	size_t len = 1;
+	uint8_t *host =
+		dma_tlb_find(slice->tlb, slice->iova + slice->moved + run, slice->is_write, &len);
+
+	for (unsigned i = 0; host && i < PREFETCH_LINES; i++)
+		__builtin_prefetch(host + i * CACHE_LINE);
+}
+
+/* The next contiguous piece; dma_lock is held. */
+static enum dma_engine_status move_piece(struct slice *slice)
+{
+	size_t run = slice->len - slice->moved;
+	uint8_t *host = NULL;
+
+	if (slice->tlb)
+		host = dma_tlb_find(slice->tlb, slice->iova + slice->moved, slice->is_write, &run);
+	if (!host)
+		return move_translated(slice);
+	if (slice->moved + run < slice->len)
+		prefetch(slice, run);
+	copy(slice, host, run);
+	return DMA_STATUS_OK;
+}
+
+/* What can be moved without the client; dma_lock is held. */
+static enum dma_engine_status move_pieces(struct slice *slice)
+{
+	const struct endpoint *endpoint = slice->transfer->endpoint;
+	enum dma_engine_status status = may_continue(slice->transfer);
+
+	if (status != DMA_STATUS_OK)
+		return status;
+	/* What a rule decides is decided anew for each access. */
+	if (!inject_wants_access(&endpoint->ctx->inject))
+		slice->tlb = dma_tlb_get(endpoint->tlbs, dma_generation(endpoint),
+					 memory_generation(vfu_memory(endpoint->vfu)));
+	while (status == DMA_STATUS_OK && slice->moved < slice->len && !slice->client_len)
+		status = move_piece(slice);
+	dma_tlb_put(slice->tlb);
+	slice->tlb = NULL;
+	return status;
 }
 
 /*
@@ -176,9 +240,7 @@ enum dma_engine_status dma_slice(struct dma_transfer *transfer, uint64_t iova, v
 
 	while (status == DMA_STATUS_OK && slice.moved < len) {
 		pthread_rwlock_rdlock(&ctx->dma_lock);
-		status = may_continue(transfer);
-		while (status == DMA_STATUS_OK && slice.moved < len && !slice.client_len)
-			status = move_piece(&slice);
+		status = move_pieces(&slice);
 		pthread_rwlock_unlock(&ctx->dma_lock);
 		if (slice.client_len)
 			status = move_by_client(&slice);

@@ -25,7 +25,9 @@
 #include "viommu.h"
 
 #define DMA_SLICE 65536
+#define MSI_WRITE_SIZE 4
 
+struct dma_tlb;
 struct domain;
 struct iommu;
 struct vfu;
@@ -36,12 +38,16 @@ struct endpoint {
 	struct viommu_ctx *ctx;
 	struct iommu *iommu; /* NULL: addresses are the client's own */
 	struct vfu *vfu;
+	enum viommu_model kind;
 	uint32_t id;
+	const struct endpoint *requester; /* whose id its DMA carries: itself, or a bridge's */
 	uint32_t source;
 	char name[VIOMMU_NAME_MAX];
 	struct viommu_resv_mem *resv; /* disjoint, in the order of the addresses */
 	size_t nr_resv;
 	struct endpoint *next; /* of the same IOMMU */
+	struct dma_tlb *tlbs;  /* DMA_NR_TLBS */
+	struct endpoint *next_id; /* of the same IOMMU, and no function either */
 	/* Attachment: written by the reactor, under dma_lock as the writer. */
 	struct domain *domain;
 	struct endpoint *next_in_domain;
@@ -53,7 +59,7 @@ struct endpoint {
 /*
  * Copies and checks what the configuration says of an endpoint. -EINVAL for a
  * name that is too long or reserved regions that are inverted, overlap, or hold
- * a second MSI window.
+ * a second MSI window; -ENOENT for a requester that the IOMMU does not have; -ENOMEM.
  */
 int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iommu *iommu,
 		  uint32_t source, const struct viommu_endpoint_config *config);
@@ -93,8 +99,18 @@ struct dma_target {
 	enum dma_engine_fault fault; /* not NONE: refused */
 };
 
-/* Translates the first bytes of an access; dma_lock is held, or this is the reactor. */
+/*
+ * Translates the first bytes of an access of len bytes; dma_lock is held, or this is
+ * the reactor. The target's len is not cut to the access, but says how far the same
+ * would hold for a longer one.
+ */
 struct dma_target dma_translate(const struct endpoint *endpoint, uint64_t iova, size_t len,
 				bool is_write);
+
+/*
+ * What stands for everything that dma_translate() says of the endpoint, apart from
+ * refusals, MSIs and new mappings: while it stays the same, so do the answers.
+ */
+uint64_t dma_generation(const struct endpoint *endpoint);
 
 #endif /* DMA_H */

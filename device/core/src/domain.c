@@ -27,7 +27,7 @@ struct domain *domain_find(const struct domain_table *table, uint32_t id)
 	return domain;
 }
 
-static struct domain *domain_create(uint32_t id, bool bypass)
+static struct domain *domain_create(struct domain_table *table, uint32_t id, bool bypass)
 {
 	struct domain *domain = calloc(1, sizeof(*domain));
 
@@ -35,6 +35,7 @@ static struct domain *domain_create(uint32_t id, bool bypass)
 		return NULL;
 	domain->id = id;
 	domain->bypass = bypass;
+	domain->generation = ++table->last_generation;
 	mapping_tree_init(&domain->mappings);
 	return domain;
 }
@@ -147,7 +148,7 @@ int domain_attach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id, b
 	if (is_ignored(iommu, VIOMMU_LOG_ATTACH, endpoint->id, id))
 		return 0;
 	if (!domain) {
-		created = domain_create(id, bypass);
+		created = domain_create(&iommu->domains, id, bypass);
 		if (!created)
 			return -ENOMEM;
 		domain = created;
@@ -288,6 +289,8 @@ int domain_unmap(struct iommu *iommu, uint32_t id, uint64_t start, uint64_t end)
 
 	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
 	cut = mapping_cut(&domain->mappings, start, end);
+	if (cut)
+		domain->generation = ++iommu->domains.last_generation;
 	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
 	mapping_reclaim(&domain->mappings, cut);
 	return 0;

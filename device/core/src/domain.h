@@ -28,11 +28,14 @@ struct domain {
 	uint32_t nr_endpoints;
 	struct endpoint *endpoints;
 	struct mapping_tree mappings;
+	/* No other domain of the IOMMU ever had it; a new one when a mapping goes. */
+	uint64_t generation;
 	struct domain *next; /* in the bucket */
 };
 
 struct domain_table {
 	uint32_t nr_domains;
+	uint64_t last_generation;
 	struct domain *buckets[DOMAIN_BUCKETS];
 };
 

@@ -186,12 +186,24 @@ int iommu_create(struct viommu_ctx *ctx, uint32_t source, const struct viommu_io
 	return 0;
 }
 
+static void free_ids(struct iommu *iommu)
+{
+	struct endpoint *endpoint;
+
+	while ((endpoint = iommu->ids)) {
+		iommu->ids = endpoint->next_id;
+		endpoint_deinit(endpoint);
+		free(endpoint);
+	}
+}
+
 void iommu_destroy(struct iommu *iommu)
 {
 	if (!iommu)
 		return;
 	virtio_pci_deinit(&iommu->vdev);
 	domain_detach_all(iommu);
+	free_ids(iommu);
 	hold_deinit(&iommu->hold);
 	fault_queue_deinit(&iommu->faults);
 	free(iommu);
@@ -205,6 +217,26 @@ int iommu_add_endpoint(struct iommu *iommu, struct endpoint *endpoint)
 		return -EMSGSIZE;
 	endpoint->next = iommu->endpoints;
 	iommu->endpoints = endpoint;
+	return 0;
+}
+
+int iommu_add_id(struct iommu *iommu, const struct viommu_endpoint_config *config)
+{
+	struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
+	int r;
+
+	if (!endpoint)
+		return -ENOMEM;
+	r = endpoint_init(endpoint, iommu->ctx, iommu, iommu->source, config);
+	if (r == 0)
+		r = iommu_add_endpoint(iommu, endpoint);
+	if (r < 0) {
+		endpoint_deinit(endpoint);
+		free(endpoint);
+		return r;
+	}
+	endpoint->next_id = iommu->ids;
+	iommu->ids = endpoint;
 	return 0;
 }
 

@@ -46,6 +46,7 @@ struct iommu {
 	/* Whether an endpoint without a domain reaches memory: read under dma_lock. */
 	bool identity;
 	struct endpoint *endpoints; /* complete before the reactor starts */
+	struct endpoint *ids; /* those that are ours to free; linked by next_id */
 	struct domain_table domains;
 	struct fault_queue faults;
 	struct hold hold;
@@ -58,6 +59,8 @@ void iommu_destroy(struct iommu *iommu);
 
 /* -EEXIST for an id that is taken, -EMSGSIZE if its reserved regions do not fit the probe size. */
 int iommu_add_endpoint(struct iommu *iommu, struct endpoint *endpoint);
+/* An endpoint without a function. The same, and what endpoint_init() says. */
+int iommu_add_id(struct iommu *iommu, const struct viommu_endpoint_config *config);
 /* Looks again at requests that were held back. Any thread. */
 void iommu_resume(struct iommu *iommu);
 struct endpoint *iommu_find_endpoint(const struct iommu *iommu, uint32_t id);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "ring_poll.h"
 
-#include "engine.h"
 #include "log.h"
+#include "pool.h"
 #include "virtqueue.h"
 
 /* What a window opens with; one that would be smaller is closed. */
 #define MIN_WINDOW_NS 2500u
 
-void ring_poll_init(struct ring_poll *poll, const struct engine_pool *pool, uint32_t max_us,
+void ring_poll_init(struct ring_poll *poll, const struct pool *pool, uint32_t max_us,
 		    uint32_t nr_cpus)
 {
 	*poll = (struct ring_poll){ .pool = pool, .max_ns = max_us * 1000, .nr_cpus = nr_cpus };
@@ -46,7 +46,7 @@ static void relax(void)
 
 static bool processor_is_free(const struct ring_poll *poll)
 {
-	return 1 + engine_pool_busy(poll->pool) <= poll->nr_cpus;
+	return 1 + pool_busy(poll->pool) <= poll->nr_cpus;
 }
 
 bool ring_poll_wait(struct ring_poll *poll, struct virtqueue *vq)

@@ -17,18 +17,18 @@
 
 #define RING_POLL_MAX_US 20u
 
-struct engine_pool;
+struct pool;
 struct virtqueue;
 
 struct ring_poll {
-	const struct engine_pool *pool; /* whose workers count as busy */
+	const struct pool *pool; /* whose workers count as busy */
 	uint32_t max_ns;
 	uint32_t nr_cpus; /* that are ours */
 	uint32_t window_ns;
 	uint64_t asleep_ns; /* since when; 0: not yet */
 };
 
-void ring_poll_init(struct ring_poll *poll, const struct engine_pool *pool, uint32_t max_us,
+void ring_poll_init(struct ring_poll *poll, const struct pool *pool, uint32_t max_us,
 		    uint32_t nr_cpus);
 /* A notification has come, with requests. */
 void ring_poll_woken(struct ring_poll *poll, uint64_t now_ns);

@@ -48,7 +48,9 @@ static int connect_to(struct rig *rig, const char *name)
 	return sock;
 }
 
-static void add_functions(struct rig *rig, const struct viommu_iommu_config *iommu)
+/* requester: of the second endpoint; an id of its own, unless 0. */
+static void add_functions(struct rig *rig, const struct viommu_iommu_config *iommu,
+			  uint32_t requester)
 {
 	static const struct viommu_resv_mem resv[] = {
 		{ VIOMMU_RESV_MSI, RIG_MSI, RIG_MSI_END },
@@ -62,6 +64,15 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 	snprintf(path, sizeof(path), "%s/%siommu", rig->dir, prefix(rig));
 	iommu_config.socket_path = path;
 	REQUIRE(!viommu_ctx_add_iommu(rig->ctx, &iommu_config, &rig->iommu_index));
+	if (requester) {
+		const struct viommu_endpoint_config bridge = {
+			.name = "bridge",
+			.iommu = rig->iommu_index,
+			.id = requester,
+		};
+
+		REQUIRE(!viommu_ctx_add_id(rig->ctx, &bridge));
+	}
 	for (unsigned i = 0; i < RIG_NR_ENDPOINTS; i++) {
 		char name[] = "ep0";
 		struct viommu_endpoint_config config = {
@@ -69,6 +80,7 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 			.name = name,
 			.iommu = i == RIG_EP_DIRECT ? (uint32_t)VIOMMU_NO_IOMMU : rig->iommu_index,
 			.id = RIG_ID0 + i,
+			.requester = i == RIG_EP1 ? requester : 0,
 			.resv = i ? NULL : resv,
 			.nr_resv = i ? 0 : 2,
 		};
@@ -88,14 +100,14 @@ static void create_ram(struct rig *rig)
 
 /* A context with everything of ours added, not started. */
 static void create(struct rig *rig, const struct viommu_config *config,
-		   const struct viommu_iommu_config *iommu)
+		   const struct viommu_iommu_config *iommu, uint32_t requester)
 {
 	memset(rig, 0, sizeof(*rig));
 	strcpy(rig->dir, "/tmp/viommu-rig.XXXXXX");
 	REQUIRE(mkdtemp(rig->dir));
 	create_ram(rig);
 	REQUIRE(!viommu_ctx_create(config, &rig->ctx));
-	add_functions(rig, iommu);
+	add_functions(rig, iommu, requester);
 }
 
 static void connect_all(struct rig *rig)
@@ -115,20 +127,28 @@ void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu)
 void rig_start_with(struct rig *rig, const struct viommu_config *config,
 		    const struct viommu_iommu_config *iommu)
 {
-	create(rig, config, iommu);
+	create(rig, config, iommu, 0);
 	REQUIRE(!viommu_ctx_start(rig->ctx));
 	connect_all(rig);
 }
 
+void rig_start_bridged(struct rig *rig)
+{
+	create(rig, &default_config, NULL, RIG_BRIDGE_ID);
+	REQUIRE(!viommu_ctx_start(rig->ctx));
+	connect_all(rig);
+	rig_init_driver(rig, RIG_ALL_FEATURES);
+}
+
 void rig_start_pair(struct rig *first, struct rig *second)
 {
-	create(first, &default_config, NULL);
+	create(first, &default_config, NULL, 0);
 	memset(second, 0, sizeof(*second));
 	second->ctx = first->ctx;
 	second->borrowed = true;
 	strcpy(second->dir, first->dir);
 	create_ram(second);
-	add_functions(second, NULL);
+	add_functions(second, NULL, 0);
 	REQUIRE(!viommu_ctx_start(first->ctx));
 	connect_all(first);
 	connect_all(second);

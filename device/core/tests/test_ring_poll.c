@@ -21,7 +21,7 @@
 #define US 1000u
 
 struct bench {
-	struct engine_pool *pool;
+	struct pool *pool;
 	struct memory *memory;
 	struct virtqueue vq;
 	struct ring_poll poll;
@@ -35,7 +35,7 @@ static void setup(struct bench *bench, uint32_t nr_cpus)
 	bench->ram = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, bench->fd, 0);
 	REQUIRE(bench->ram != MAP_FAILED && !memory_create(&bench->memory));
 	REQUIRE(!memory_map(bench->memory, 0, SIZE, 3, bench->fd, 0));
-	REQUIRE(!engine_pool_create(1, &bench->pool));
+	REQUIRE(!pool_create(1, &bench->pool));
 	bench->vq.memory = bench->memory;
 	virtqueue_reset(&bench->vq);
 	bench->vq.driver = AVAIL;
@@ -45,7 +45,7 @@ static void setup(struct bench *bench, uint32_t nr_cpus)
 
 static void teardown(struct bench *bench)
 {
-	engine_pool_destroy(bench->pool);
+	pool_destroy(bench->pool);
 	memory_destroy(bench->memory);
 	munmap(bench->ram, SIZE);
 	close(bench->fd);

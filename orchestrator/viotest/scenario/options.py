@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from viotest.errors import UsageError
-from viotest.scenario.model import Accel, Iommu, Mode, Phase, Scenario
+from viotest.scenario.model import (
+    Accel,
+    EndpointModel,
+    EndpointSpec,
+    Iommu,
+    Mode,
+    Phase,
+    Place,
+    Scenario,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -123,7 +132,15 @@ OPTIONS: tuple[Option, ...] = (
         "N",
         "spread the modes over N workers with a guest each (default: 1)",
     ),
-    Option("endpoints", Kind.ONE, "N", "dma engine endpoints (default: 1)"),
+    Option(
+        "endpoint",
+        Kind.MANY,
+        "MODEL[@PLACE][,iommu=N]",
+        "an endpoint; may be repeated (default: dma-engine). Models:"
+        f" {', '.join(EndpointModel)}; places: {', '.join(Place)} (default: root);"
+        " N: which virtio-iommu translates it (default: 0). standard: a set that"
+        " every check finds what it needs in",
+    ),
     Option(
         "dry-run",
         Kind.FLAG,
@@ -134,7 +151,22 @@ OPTIONS: tuple[Option, ...] = (
     Option("verbose", Kind.FLAG, "", "say what is done while it is done"),
 )
 #: Lists whose values may hold commas themselves.
-_FREE_TEXT = ("append", "qemu-arg", "replace-module")
+_FREE_TEXT = ("append", "endpoint", "qemu-arg", "replace-module")
+
+#: The name of :data:`STANDARD_ENDPOINTS`.
+STANDARD = "standard"
+#: One of everything that a check asks for, in one guest.
+STANDARD_ENDPOINTS = (
+    EndpointSpec(),
+    EndpointSpec(),
+    EndpointSpec(place=Place.PORT),
+    EndpointSpec(place=Place.BRIDGE),
+    EndpointSpec(place=Place.BRIDGE),
+    EndpointSpec(EndpointModel.IOAT),
+    EndpointSpec(EndpointModel.NVME),
+    # Left out where there is only one virtio-iommu.
+    EndpointSpec(iommu=1),
+)
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 #: Raw values by option name; a flag that is set has one value, ``"1"``.
@@ -236,6 +268,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
     boot_fail_is = values.text("boot-fail-is", "")
     if boot_fail_is not in ("", "bad"):
         raise UsageError(f"--boot-fail-is {boot_fail_is}: the only value is bad")
+    iommu = Iommu(values.choice("iommu", list(Iommu), Iommu.VIOTEST))
     scenario = Scenario(
         kernel=values.text("kernel", Scenario.kernel),
         modules=values.text("modules", "") or None,
@@ -243,7 +276,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         qemu=values.text("qemu", Scenario.qemu),
         machine=values.choice("machine", MACHINES, Scenario.machine),
         accel=Accel(values.choice("accel", list(Accel), Accel.AUTO)),
-        iommu=Iommu(values.choice("iommu", list(Iommu), Iommu.VIOTEST)),
+        iommu=iommu,
         modes=_modes(values.many("mode")) or Scenario.modes,
         checks=_checks(values.many("check"), checks),
         smp=values.integer("smp", Scenario.smp, 1, 255),
@@ -251,7 +284,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         append=values.many("append"),
         qemu_args=values.many("qemu-arg"),
         mutants=values.many("device-mutant"),
-        endpoints=values.integer("endpoints", 1, 1, 15),
+        endpoints=_endpoints(values.many("endpoint"), iommu) or Scenario.endpoints,
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
         reboots=values.integer("reboots", Scenario.reboots, 0, 100),
@@ -318,6 +351,41 @@ def _checks(patterns: tuple[str, ...], known: Sequence[str]) -> tuple[str, ...]:
     return patterns
 
 
+def _endpoints(values: Iterable[str], iommu: Iommu) -> tuple[EndpointSpec, ...]:
+    found: list[EndpointSpec] = []
+    for value in values:
+        if value == STANDARD:
+            one = iommu is Iommu.QEMU
+            found += [spec for spec in STANDARD_ENDPOINTS if not (one and spec.iommu)]
+        else:
+            found.append(parse_endpoint(value))
+    return tuple(found)
+
+
+def parse_endpoint(value: str) -> EndpointSpec:
+    """Read ``MODEL[@PLACE][,iommu=N]``.
+
+    :raise UsageError: When it is not that; the hint names the nearest valid word.
+    """
+    what, *rest = value.split(",")
+    model, at, place = what.partition("@")
+    # The name of the set belongs in the hint, though it is no model.
+    check_choice("--endpoint", model, [*EndpointModel, STANDARD])
+    if model == STANDARD:
+        raise UsageError(f"--endpoint {value}: {STANDARD} takes no place and no key")
+    if at:
+        check_choice(f"--endpoint {model}@", place, list(Place))
+    iommu = 0
+    for part in rest:
+        key, _, number = part.partition("=")
+        if key != "iommu":
+            raise UsageError(f"--endpoint {value}: unknown key {key!r}", hint="iommu=N")
+        if not (number.isascii() and number.isdecimal() and len(number) < 3):
+            raise UsageError(f"--endpoint {value}: iommu={number} is no index")
+        iommu = int(number)
+    return EndpointSpec(EndpointModel(model), Place(place) if at else Place.ROOT, iommu)
+
+
 def _timeouts(values: Iterable[str]) -> tuple[tuple[Phase, float], ...]:
     found: dict[Phase, float] = {}
     for value in values:
@@ -352,8 +420,8 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "qemu-arg": list(scenario.qemu_args),
         "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
         "device-mutant": list(scenario.mutants),
-        "endpoints": scenario.endpoints,
         "reboots": scenario.reboots,
+        "endpoint": [str(spec) for spec in scenario.endpoints],
     }
     if scenario.modules is not None:
         config["modules"] = scenario.modules
