@@ -108,8 +108,8 @@ def parse_version(release: str) -> Version:
 def kernel_mutants(version: Version) -> list[Mutant]:
     """Return the kernel mutants, each by the patch that fits a kernel.
 
-    :param version: The kernel's. ``NAME@7.3.patch`` is for 7.3 and later, ``NAME.patch``
-        for those before, or for all.
+    :param version: The kernel's. ``NAME@7.3.patch`` is for 7.3 and later, and
+        ``NAME.patch`` for those before, or for all.
     """
     folder = Path(str(resources.files("viotest.guest_images"))) / "mutants"
     chosen: dict[str, tuple[Version, Path]] = {}

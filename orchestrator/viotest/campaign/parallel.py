@@ -178,6 +178,12 @@ class Controller:
         """Tell viotest's plugin which scenario it is."""
         config.stash[SCENARIO] = self._plan.scenario
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Keep xdist from making a folder of temporary files that nobody uses."""
+        if hasattr(session.config, "_tmp_path_factory"):
+            del session.config._tmp_path_factory
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config) -> ModeScheduling:
         """Give a worker one mode at a time."""

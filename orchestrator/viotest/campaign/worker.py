@@ -9,8 +9,6 @@ pytest's reports) and a :class:`Report` on the way back.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import pickle
 import signal
 import sys
@@ -23,6 +21,7 @@ import pytest
 from viotest.campaign.causes import cause_of
 from viotest.campaign.collector import Collector
 from viotest.campaign.guests import Guests
+from viotest.campaign.proc import die_with
 from viotest.errors import ViotestError
 from viotest.report.summary import Narrator
 from viotest.report.timeline import Timeline
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 #: The keys of xdist's ``workerinput`` and ``workeroutput``.
 JOB = "viotest_job"
 REPORT = "viotest_report"
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if packed is None:
         return
     job = pickle.loads(packed)
-    _die_with(job.parent_pid)
+    # Else a worker whose controller was killed would go on for many seconds.
+    die_with(job.parent_pid)
     _hear_one_interrupt()
     job.own_folder.mkdir(mode=0o700)
     # Ours goes to a pipe that xdist ignores.
@@ -124,13 +122,6 @@ class _Worker:
 
 def _raise(kind: type[BaseException]) -> None:
     raise kind
-
-
-def _die_with(parent_pid: int) -> None:
-    # Else a worker whose controller was killed would go on for many seconds.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(1)  # it was too late already
 
 
 def _hear_one_interrupt() -> None:

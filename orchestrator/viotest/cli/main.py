@@ -16,6 +16,7 @@ from viotest import __version__
 from viotest.cli.bench import add_bench_parser
 from viotest.cli.conformance import add_conformance_parser
 from viotest.cli.kernel import add_kernel_parser
+from viotest.cli.mutants import add_mutants_parser
 from viotest.cli.run import add_run_parser
 from viotest.errors import UsageError, ViotestError
 
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add_kernel_parser(commands)
     add_bench_parser(commands)
     add_conformance_parser(commands)
+    add_mutants_parser(commands)
     return parser
 
 
