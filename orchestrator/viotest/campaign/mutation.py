@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 #: Long enough for any check of a guest that is well, and no longer: some mutants hang
 #: it, in each mode and again after a reboot.
 _CHECK_TIMEOUT = 20
-_SUFFIX_OUT = ".out"
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,6 @@ class Clean:
 
 class Campaign:
     """Makes the runs.
-
-    As a context manager it ends the runs that are going on when an exception passes.
 
     :param trials: How.
     :param command: How ``viotest`` is started, up to its arguments.
@@ -140,6 +137,11 @@ class Campaign:
             return Trial(mutant, Fate.UNTESTED, text=str(error), seconds=seconds)
         return judge_trial(mutant, results, folder)
 
+    @property
+    def running(self) -> int:
+        """How many runs are going on."""
+        return len(self._running)
+
     def stop(self) -> None:
         """End the runs that are going on, and start no other."""
         with self._lock:
@@ -198,6 +200,10 @@ class Campaign:
             self._running.add(process)
         try:
             said, _ = process.communicate()
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            process.communicate()
+            raise
         finally:
             with self._lock:
                 self._running.discard(process)

@@ -181,8 +181,9 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Keep xdist from making a folder of temporary files that nobody uses."""
-        if hasattr(session.config, "_tmp_path_factory"):
-            del session.config._tmp_path_factory
+        # Asked by xdist for one as long as it is there; the workers have their own.
+        session.config.pluginmanager.unregister(name="tmpdir")
+        del session.config._tmp_path_factory
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config) -> ModeScheduling:
