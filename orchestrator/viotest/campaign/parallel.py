@@ -183,7 +183,7 @@ class Controller:
         """Keep xdist from making a folder of temporary files that nobody uses."""
         # Asked by xdist for one as long as it is there; the workers have their own.
         session.config.pluginmanager.unregister(name="tmpdir")
-        del session.config._tmp_path_factory
+        del session.config._tmp_path_factory  # type: ignore[attr-defined]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config) -> ModeScheduling:
