@@ -30,7 +30,7 @@ from viotest.suite.catalog import BY_NAME, NAMES
 from viotest.suite.context import SCENARIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from xdist.workermanage import WorkerController
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from viotest.campaign.plan import Plan
     from viotest.report.timeline import Timeline
     from viotest.scenario.model import Scenario
+
+
+# pytest's folder of temporary files; xdist wants one, and nobody uses it.
+_TMP = "tmp"
 
 
 def check_of_node(nodeid: str, modes: Sequence[str]) -> tuple[str, str]:
@@ -130,6 +134,7 @@ class ParallelExecution:
             "-p", "viotest.campaign.worker",
             "--numprocesses", f"{self._workers}",
             "--dist", "loadscope",
+            "--basetemp", f"{self._folder / _TMP}",
             "--max-worker-restart", f"{restarts}",
         ]  # fmt: skip
         checks.run_pytest(arguments, self._plugin, self._folder / PYTEST_LOG)
@@ -178,12 +183,12 @@ class Controller:
         """Tell viotest's plugin which scenario it is."""
         config.stash[SCENARIO] = self._plan.scenario
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Keep xdist from making a folder of temporary files that nobody uses."""
-        # Asked by xdist for one as long as it is there; the workers have their own.
-        session.config.pluginmanager.unregister(name="tmpdir")
-        del session.config._tmp_path_factory  # type: ignore[attr-defined]
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Iterator[None]:
+        """Remove the folder that xdist has made, and only needed the name of."""
+        result = yield
+        (self._folder / _TMP).rmdir()
+        return result
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config) -> ModeScheduling:
