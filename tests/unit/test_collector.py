@@ -178,6 +178,18 @@ def test_modes_come_one_after_the_other(bench: Bench) -> None:
     ]
 
 
+def test_check_comes_in_its_modes_only(bench: Bench) -> None:
+    bench.make(Scenario(modes=(Mode.TYPE1, Mode.CDEV_IOAS)))
+    text = "def test_reattach(mode): pass\ndef test_open(mode): pass\n"
+    ids = ["open[type1]", "open[cdev-ioas]", "reattach[cdev-ioas]"]
+    assert [result.id for result in bench.put(text)] == ids
+
+
+def test_check_without_a_mode_is_not_there(bench: Bench) -> None:
+    text = "def test_reattach(mode): pass\ndef test_open(mode): pass\n"
+    assert [result.id for result in bench.put(text)] == ["open[type1v2]"]
+
+
 @pytest.mark.parametrize(
     ("patterns", "ids"),
     [

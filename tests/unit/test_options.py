@@ -53,6 +53,15 @@ def test_last_value_of_one_wins_and_many_add_up() -> None:
     assert scenario.modes == (Mode.TYPE1, Mode.TYPE1V2)
 
 
+def test_mode_all_is_every_mode_and_whatever_is_offered() -> None:
+    scenario = parse(mode=["all"])
+    assert scenario.modes == tuple(Mode)
+    assert scenario.any_mode
+    assert parse(mode=["cdev-ioas", "all"]).any_mode
+    assert not parse(mode=["cdev-ioas"]).any_mode
+    assert not Scenario().any_mode
+
+
 def test_mode_given_twice_is_one() -> None:
     assert parse(mode=["type1", "type1"]).modes == (Mode.TYPE1,)
 
@@ -261,3 +270,13 @@ def test_workers_shape_the_run_and_reboots_the_scenario() -> None:
 def test_number_of_guests_out_of_range_is_refused(raw: dict[str, list[str]]) -> None:
     with pytest.raises(UsageError, match="out of range"):
         parse_settings(raw)
+
+
+@pytest.mark.parametrize("value", ["1000", "65537", "512", "33554432", "x"])
+def test_log_records_must_be_a_power_of_two_in_range(value: str) -> None:
+    with pytest.raises(UsageError, match="--log-records"):
+        parse(log_records=[value])
+
+
+def test_log_records() -> None:
+    assert parse(log_records=["1048576"]).log_records == 1 << 20

@@ -99,8 +99,8 @@ int main(void)
 	rig_init_driver(&rig, RIG_ALL_FEATURES);
 	REQUIRE(rig_attach(&rig, 1, RIG_ID1, 0) == VIRTIO_IOMMU_S_OK);
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
-		run((struct engine *)rig.ctx->functions[rig.endpoint_index[RIG_EP1]].endpoint, local,
-		    sizes[i]);
+		run((struct engine *)rig.ctx->functions[rig.endpoint_index[RIG_EP1]].endpoint,
+		    local, sizes[i]);
 	rig_stop(&rig);
 	free(local);
 	return 0;

@@ -22,6 +22,9 @@ static int create_vfu(struct endpoint *endpoint, const struct viommu_endpoint_co
 	vfu_config.source = endpoint->source;
 	vfu_config.endpoint = endpoint->id;
 	vfu_config.nr_vectors = nr_vectors;
+	/* As many as MSI-X has, rounded down to a power of two; or none. */
+	if (vfu_config.nr_msi)
+		vfu_config.nr_msi = 1u << (31 - __builtin_clz(nr_vectors));
 	vfu_config.opaque = endpoint;
 	vfu_config.reactor = endpoint->ctx->reactor;
 	vfu_config.log = endpoint->ctx->log;

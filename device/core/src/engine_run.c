@@ -59,8 +59,7 @@ static enum dma_engine_status run_checksum(struct run *run, size_t len)
 	status = dma_slice(&run->transfer, run->command.iova + run->offset, run->bounce, len, false,
 			   run->done, &moved);
 	/* Outside the lock: an UNMAP waits for the copy, not for the arithmetic. */
-	run->crc = crc32_update(run->engine->crc32, run->crc, run->bounce,
-				moved);
+	run->crc = crc32_update(run->engine->crc32, run->crc, run->bounce, moved);
 	run->offset += moved;
 	return status;
 }

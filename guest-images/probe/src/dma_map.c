@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* dma_map.c - map and unmap buffers for the device. */
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "clock.h"
@@ -9,19 +10,36 @@
 #define BENCH_COUNT_MAX 1000000u
 
 static const char *const choices_flags[] = { "rw", "r", "w", NULL };
-static const __u32 flags_of_choice[] = {
-	VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-	VFIO_DMA_MAP_FLAG_READ,
-	VFIO_DMA_MAP_FLAG_WRITE,
-};
+
+/* The IOAS in the key, or the mode's own; 0 where there are none. */
+static int parse_ioas(const struct vfio *vfio, const struct args *args, uint32_t *ret,
+		      struct reply *reply)
+{
+	uint64_t ioas = arg_number(args, "ioas", vfio->ioas);
+
+	if (arg_has(args, "ioas") && !vfio->ioas)
+		return reply_fail(reply, "parse", EINVAL, "mode %s has no IOAS",
+				  vfio->backend->name);
+	if (ioas > UINT32_MAX)
+		return reply_fail(reply, "parse", EINVAL, "ioas is above 32 bits");
+	*ret = (uint32_t)ioas;
+	return 0;
+}
 
 static int run_map(struct probe *probe, const struct args *args, struct reply *reply)
 {
 	struct vfio *vfio = &probe->vfio;
-	struct vfio_iommu_type1_dma_map map = { .argsz = sizeof(map) };
+	const char *flags = choices_flags[arg_number(args, "flags", 0)];
+	struct vfio_mapping mapping = {
+		.read = strchr(flags, 'r') != NULL,
+		.write = strchr(flags, 'w') != NULL,
+		.iova = arg_number(args, "iova", 0),
+	};
 	struct range range;
 	int error = vfio_require(vfio, reply);
 
+	if (!error)
+		error = parse_ioas(vfio, args, &mapping.ioas, reply);
 	if (!error)
 		error = buffer_range_args(probe->buffers, args, &range, reply);
 	if (error)
@@ -29,42 +47,52 @@ static int run_map(struct probe *probe, const struct args *args, struct reply *r
 	/* VFIO maps whole pages; alignment that is asked for wrongly is its to refuse. */
 	if (!arg_has(args, "size"))
 		range.size = range.buffer->capacity - range.offset;
-	map.flags = flags_of_choice[arg_number(args, "flags", 0)];
-	map.vaddr = (uintptr_t)range.buffer->data + range.offset;
-	map.iova = arg_number(args, "iova", 0);
-	map.size = range.size;
-	error = vfio->backend->map(vfio, &map);
+	mapping.vaddr = (uintptr_t)range.buffer->data + range.offset;
+	mapping.size = range.size;
+	error = vfio->backend->map(vfio, &mapping);
 	if (error)
-		return reply_fail(reply, "VFIO_IOMMU_MAP_DMA", -error, NULL);
-	json_number(&reply->fields, "iova", map.iova);
-	json_number(&reply->fields, "size", map.size);
+		return reply_fail(reply, vfio->backend->map_step, -error, NULL);
+	json_number(&reply->fields, "iova", mapping.iova);
+	json_number(&reply->fields, "size", mapping.size);
 	return 0;
 }
 
-static int unmap(struct probe *probe, __u32 flags, uint64_t iova, uint64_t size,
-		 struct reply *reply)
+static int report_unmap(const struct vfio *vfio, int error, uint64_t size, struct reply *reply)
 {
-	struct vfio *vfio = &probe->vfio;
-	int error = vfio_require(vfio, reply);
-
 	if (error)
-		return error;
-	error = vfio->backend->unmap(vfio, flags, iova, &size);
-	if (error)
-		return reply_fail(reply, "VFIO_IOMMU_UNMAP_DMA", -error, NULL);
+		return reply_fail(reply, vfio->backend->unmap_step, -error, NULL);
 	json_number(&reply->fields, "unmapped", size);
 	return 0;
 }
 
 static int run_unmap(struct probe *probe, const struct args *args, struct reply *reply)
 {
-	return unmap(probe, 0, arg_number(args, "iova", 0), arg_number(args, "size", 0), reply);
+	struct vfio *vfio = &probe->vfio;
+	uint64_t size = arg_number(args, "size", 0);
+	uint32_t ioas;
+	int error = vfio_require(vfio, reply);
+
+	if (!error)
+		error = parse_ioas(vfio, args, &ioas, reply);
+	if (error)
+		return error;
+	error = vfio->backend->unmap(vfio, ioas, arg_number(args, "iova", 0), &size);
+	return report_unmap(vfio, error, size, reply);
 }
 
 static int run_unmap_all(struct probe *probe, const struct args *args, struct reply *reply)
 {
-	(void)args;
-	return unmap(probe, VFIO_DMA_UNMAP_FLAG_ALL, 0, 0, reply);
+	struct vfio *vfio = &probe->vfio;
+	uint64_t size = 0;
+	uint32_t ioas;
+	int error = vfio_require(vfio, reply);
+
+	if (!error)
+		error = parse_ioas(vfio, args, &ioas, reply);
+	if (error)
+		return error;
+	error = vfio->backend->unmap_all(vfio, ioas, &size);
+	return report_unmap(vfio, error, size, reply);
 }
 
 struct timing {
@@ -90,7 +118,7 @@ static void timing_report(const struct timing *timing, uint64_t count, const cha
 	json_end(fields, '}');
 }
 
-static int bench_loop(struct vfio *vfio, const struct vfio_iommu_type1_dma_map *map, uint64_t count,
+static int bench_loop(struct vfio *vfio, const struct vfio_mapping *map, uint64_t count,
 		      struct timing *mapping, struct timing *unmapping, struct reply *reply)
 {
 	for (uint64_t i = 0; i < count; i++) {
@@ -98,11 +126,11 @@ static int bench_loop(struct vfio *vfio, const struct vfio_iommu_type1_dma_map *
 		int error = vfio->backend->map(vfio, map);
 
 		if (error)
-			return reply_fail(reply, "VFIO_IOMMU_MAP_DMA", -error, NULL);
+			return reply_fail(reply, vfio->backend->map_step, -error, NULL);
 		middle = clock_ns();
-		error = vfio->backend->unmap(vfio, 0, map->iova, &size);
+		error = vfio->backend->unmap(vfio, map->ioas, map->iova, &size);
 		if (error)
-			return reply_fail(reply, "VFIO_IOMMU_UNMAP_DMA", -error, NULL);
+			return reply_fail(reply, vfio->backend->unmap_step, -error, NULL);
 		timing_add(mapping, middle - start);
 		timing_add(unmapping, clock_ns() - middle);
 	}
@@ -113,9 +141,10 @@ static int run_bench_map(struct probe *probe, const struct args *args, struct re
 {
 	struct timing mapping = { .min = UINT64_MAX }, unmapping = mapping;
 	uint64_t size = arg_number(args, "size", 0), count = arg_number(args, "count", 0);
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map),
-		.flags = flags_of_choice[0],
+	struct vfio_mapping map = {
+		.ioas = probe->vfio.ioas,
+		.read = true,
+		.write = true,
 		.iova = arg_number(args, "iova", 0),
 		.size = size,
 	};
@@ -141,20 +170,26 @@ static int run_bench_map(struct probe *probe, const struct args *args, struct re
 	return 0;
 }
 
+#define IOAS_KEY { "ioas", KEY_NUMBER, MAY, NULL }
+
 static const struct key map_keys[] = {
 	{ "name", KEY_TEXT, NEED, NULL },
 	{ "iova", KEY_NUMBER, NEED, NULL },
 	{ "offset", KEY_NUMBER, MAY, NULL },
 	{ "size", KEY_NUMBER, MAY, NULL },
 	{ "flags", KEY_CHOICE, MAY, choices_flags },
+	IOAS_KEY,
 	{ 0 },
 };
 
 static const struct key unmap_keys[] = {
 	{ "iova", KEY_NUMBER, NEED, NULL },
 	{ "size", KEY_NUMBER, NEED, NULL },
+	IOAS_KEY,
 	{ 0 },
 };
+
+static const struct key unmap_all_keys[] = { IOAS_KEY, { 0 } };
 
 static const struct key bench_keys[] = {
 	{ "iova", KEY_NUMBER, NEED, NULL },
@@ -166,7 +201,7 @@ static const struct key bench_keys[] = {
 const struct command dma_map_commands[] = {
 	{ "map", map_keys, run_map },
 	{ "unmap", unmap_keys, run_unmap },
-	{ "unmap-all", keys_none, run_unmap_all },
+	{ "unmap-all", unmap_all_keys, run_unmap_all },
 	{ "bench-map", bench_keys, run_bench_map },
 	{ 0 },
 };

@@ -36,6 +36,7 @@ extern const struct command content_commands[];
 extern const struct command vfio_commands[];
 extern const struct command region_commands[];
 extern const struct command dma_map_commands[];
+extern const struct command iommufd_commands[];
 extern const struct command irq_commands[];
 extern const struct command engine_commands[];
 

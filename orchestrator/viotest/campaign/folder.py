@@ -7,23 +7,23 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from viotest.errors import UsageError
+from viotest.scenario.model import Scenario
 
-if TYPE_CHECKING:
-    from viotest.scenario.model import Scenario
-
-#: What a run writes at the most, beside the initramfs (bytes).
-_ROOM = 96 << 20
+#: What a run writes at the most, beside the initramfs and the device's log (bytes).
+_ROOM = 92 << 20
+#: A record of the device's log.
+_RECORD_SIZE = 64
 #: What QEMU and the device need beside the guest's memory (MiB).
 _OVERHEAD_MEM = 160
 
 
-def check_out(out: Path | None) -> None:
+def check_out(out: Path | None, *, log_records: int = Scenario.log_records) -> None:
     """Refuse a run folder that could not be made; makes nothing.
 
     :param out: The folder that the user named; None: the default place.
+    :param log_records: How many records the device's log is to keep.
     :raise UsageError: When it is there and not empty, its parent cannot be written,
         or the disk is too full.
     """
@@ -43,10 +43,11 @@ def check_out(out: Path | None) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UsageError(f"--out {path}: {existing} cannot be written")
     free = shutil.disk_usage(existing).free
-    if free < _ROOM:
+    needed = _ROOM + log_records * _RECORD_SIZE
+    if free < needed:
         raise UsageError(
             f"--out {path}: too little disk: {free >> 20} MiB free",
-            hint=f"a run needs {_ROOM >> 20} MiB",
+            hint=f"a run needs {needed >> 20} MiB",
         )
 
 

@@ -149,7 +149,7 @@ def run(settings: Settings, progress: Progress, terminal: Terminal) -> int:
     :raise UntestableError: When an asset cannot be had.
     """
     start_ns = process_start_ns()
-    check_out(settings.out)
+    check_out(settings.out, log_records=settings.scenario.log_records)
     check_memory(settings.scenario, guests=workers_of(settings))
     plan, choice = prepare(settings.scenario, progress, may_boot=not settings.dry_run)
     if settings.dry_run:
@@ -220,6 +220,7 @@ def run_result(
         _telling(outcome),
         broken_is_bad=scenario.boot_fail_is_bad and not booted,
         not_run=outcome.not_run,
+        any_mode=scenario.any_mode,
     )
     return RunResult(
         verdict=verdict,

@@ -18,6 +18,7 @@ from viotest.cli.conformance import add_conformance_parser
 from viotest.cli.kernel import add_kernel_parser
 from viotest.cli.mutants import add_mutants_parser
 from viotest.cli.run import add_run_parser
+from viotest.cli.trace import add_trace_parser
 from viotest.errors import UsageError, ViotestError
 
 if TYPE_CHECKING:
@@ -47,11 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(options=())
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_run_parser(commands)
+    run_parser = add_run_parser(commands)
     add_kernel_parser(commands)
     add_bench_parser(commands)
     add_conformance_parser(commands)
     add_mutants_parser(commands)
+    add_trace_parser(commands, run_parser)
     return parser
 
 

@@ -4,20 +4,20 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import os
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from viotest.errors import UntestableError, UsageError
+from viotest.cli.common import check_mutants
+from viotest.errors import UsageError
 from viotest.scenario.options import (
     OPTIONS,
     Kind,
     Raw,
-    check_choice,
     parse_settings,
     raw_from_config,
     raw_from_environment,
@@ -27,15 +27,16 @@ from viotest.suite.catalog import CHECKS, NAMES
 if TYPE_CHECKING:
     from typing import Any
 
-    from viotest.scenario.model import Scenario
-
 #: Read from the working directory if ``--config`` is not given.
 DEFAULT_CONFIG = "viotest.toml"
 
 
-def add_run_parser(commands: Any) -> None:
-    """Add ``run`` to the subcommands of ``viotest``."""
-    parser = commands.add_parser(
+def add_run_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add ``run`` to the subcommands of ``viotest``.
+
+    :return: Its parser, for commands that make a run on the way.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
         "run",
         help="boot a guest, pass a device through, judge it",
         description="Boot a guest, pass a device through, judge it.",
@@ -53,6 +54,7 @@ def add_run_parser(commands: Any) -> None:
         _add_option(parser, option.name, option.kind, option.metavar, option.help)
     options = ["--config", *(f"--{option.name}" for option in OPTIONS)]
     parser.set_defaults(call=run_command, options=options)
+    return parser
 
 
 def _add_option(
@@ -117,19 +119,19 @@ def _config_raw(named: str | None) -> Raw:
     return read_config(default) if default.is_file() else {}
 
 
-def _check_mutants(scenario: Scenario) -> None:
-    # The names live in the device, and only there.
-    if not scenario.mutants:
-        return
-    from viotest.campaign.plan import device_command
-
-    command = [*device_command(), "mutants"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)
-    if listed.returncode:
-        raise UntestableError(f"viotest-device mutants: {listed.stderr.strip()}")
-    known = [line.split()[0] for line in listed.stdout.splitlines()]
-    for name in scenario.mutants:
-        check_choice("--device-mutant", name, known)
+def _check_modes(scenario: Scenario) -> None:
+    # Of what was asked for by name, something must be askable.
+    chosen = [
+        check
+        for check in CHECKS
+        if any(fnmatch.filter([check.name], pattern) for pattern in scenario.checks)
+    ]
+    if chosen and not any(check.modes_among(scenario.modes) for check in chosen):
+        modes = ", ".join(chosen[0].modes)
+        raise UsageError(
+            f"--check {chosen[0].name}: not in the modes of this run",
+            hint=f"--mode {modes}",
+        )
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -142,7 +144,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     raw = _config_raw(given["config"]) | raw_from_environment(os.environ)
     raw |= {o.name: given[o.name] for o in OPTIONS if given[o.name] is not None}
     settings = parse_settings(raw, checks=NAMES)
-    _check_mutants(settings.scenario)
+    _check_modes(settings.scenario)
+    check_mutants(settings.scenario.mutants)
     from viotest.campaign.run import run
     from viotest.provision.progress import TerminalProgress
     from viotest.report.summary import Terminal

@@ -63,7 +63,7 @@ class ProbeError(ViotestError):
         reply: Mapping[str, object] | None = None,
     ) -> None:
         #: The errno's name, such as EINVAL.
-        self.error = errno_module.errorcode.get(errno, f"errno {errno}")
+        self.error = errno_name(errno)
         super().__init__(f"{command}: {op}: {self.error}: {text}")
         #: The command that failed.
         self.command = command
@@ -75,6 +75,13 @@ class ProbeError(ViotestError):
         self.text = text
         #: The whole answer.
         self.reply: Mapping[str, object] = reply or {}
+
+
+def errno_name(errno: int) -> str:
+    """Return the name that the kernel's sources have for a number."""
+    if errno == errno_module.EOPNOTSUPP:
+        return "EOPNOTSUPP"  # Python's table has the number as ENOTSUP
+    return errno_module.errorcode.get(errno, f"errno {errno}")
 
 
 class ProbeReplyError(UntestableError):

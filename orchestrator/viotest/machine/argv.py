@@ -101,6 +101,7 @@ def device_config(scenario: Scenario, topology: Topology) -> str:
         "",
         "[log]",
         f"path = {_toml_string(names.DEVICE_LOG)}",
+        f"records = {scenario.log_records}",
         "",
         "[monitor]",
         f"socket = {_toml_string(names.DEVICE_MONITOR_SOCKET)}",

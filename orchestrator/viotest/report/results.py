@@ -201,6 +201,7 @@ def judge(
     *,
     broken_is_bad: bool = False,
     not_run: Sequence[str] = (),
+    any_mode: bool = False,
 ) -> tuple[Verdict, Cause | None]:
     """Judge a run.
 
@@ -209,6 +210,7 @@ def judge(
     :param broken: What ended the run early, if something did.
     :param broken_is_bad: A failed boot counts against the kernel.
     :param not_run: Ids of the checks that were to be put and were not.
+    :param any_mode: A check may have been skipped in one mode if it passed in another.
     :return: The verdict and its cause. A failed check outweighs everything: it was
         seen before the rest broke. ``PASS`` needs each required check to have passed
         at least once and none to have been skipped.
@@ -224,11 +226,14 @@ def judge(
     if broken is not None:
         bad = broken_is_bad and broken.category is Category.BOOT_FAIL
         return (Verdict.FAIL if bad else Verdict.UNTESTED), broken
+    passed = {check.name for check in checks if check.outcome is Outcome.PASS}
+    answered = passed if any_mode else set()
     for check in checks:
         if check.outcome is Outcome.ERROR:
             cause = Cause(Category.INFRA, f"{check.id}: {check.reason}")
             return Verdict.UNTESTED, cause
-        if check.outcome is Outcome.SKIP and check.required:
+        skipped = check.outcome is Outcome.SKIP and check.name not in answered
+        if skipped and check.required:
             cause = Cause(Category.SKIP, f"{check.id} was skipped: {check.reason}")
             return Verdict.UNTESTED, cause
     if not_run:
@@ -236,7 +241,6 @@ def judge(
         return Verdict.UNTESTED, Cause(
             Category.INFRA, f"{not_run[0]} did not run{more}"
         )
-    passed = {check.name for check in checks if check.outcome is Outcome.PASS}
     for name in wanted:
         if name not in passed:
             return Verdict.UNTESTED, Cause(Category.SKIP, f"{name} did not run")

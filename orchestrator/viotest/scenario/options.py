@@ -35,9 +35,16 @@ _Enum = TypeVar("_Enum", bound=enum.StrEnum)
 #: Machines that can be built; a new one is a record in ``viotest.machine.arch``.
 MACHINES = ("q35",)
 
+#: What ``--mode`` takes for all of them.
+ALL_MODES = "all"
+
 #: Less memory than this and the kernel, the initramfs and the checks' buffers
 #: do not fit (MiB).
 MIN_MEM = 192
+
+#: What the device's log may hold: 64 KiB, and 1 GiB.
+MIN_LOG_RECORDS = 1 << 10
+MAX_LOG_RECORDS = 1 << 24
 
 
 class Kind(enum.Enum):
@@ -93,7 +100,8 @@ OPTIONS: tuple[Option, ...] = (
         "mode",
         Kind.MANY,
         "MODE",
-        "type1 or type1v2; may be repeated (default: type1v2)",
+        f"how to enter VFIO: {', '.join(Mode)}; may be repeated (default: type1v2);"
+        f" {ALL_MODES}: every one that the kernel offers",
     ),
     Option("check", Kind.MANY, "GLOB", "only the checks that match; may be repeated"),
     Option("out", Kind.ONE, "DIR", "run folder to make (default: viotest-runs/TIME)"),
@@ -140,6 +148,13 @@ OPTIONS: tuple[Option, ...] = (
         f" {', '.join(EndpointModel)}; places: {', '.join(Place)} (default: root);"
         " N: which virtio-iommu translates it (default: 0). standard: a set that"
         " every check finds what it needs in",
+    ),
+    Option(
+        "log-records",
+        Kind.ONE,
+        "N",
+        "records that the device's log keeps, 64 bytes each, a power of two"
+        f" (default: {Scenario.log_records})",
     ),
     Option(
         "dry-run",
@@ -285,6 +300,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         qemu_args=values.many("qemu-arg"),
         mutants=values.many("device-mutant"),
         endpoints=_endpoints(values.many("endpoint"), iommu) or Scenario.endpoints,
+        log_records=_log_records(values),
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
         reboots=values.integer("reboots", Scenario.reboots, 0, 100),
@@ -337,8 +353,22 @@ def check_choice(option: str, value: str, valid: Sequence[str]) -> str:
     return value
 
 
+def _log_records(values: _Values) -> int:
+    low, high = MIN_LOG_RECORDS, MAX_LOG_RECORDS
+    number = values.integer("log-records", Scenario.log_records, low, high)
+    if number & (number - 1):
+        nearest_power = 1 << number.bit_length()
+        raise UsageError(
+            f"--log-records {number}: not a power of two", hint=f"try {nearest_power}"
+        )
+    return number
+
+
 def _modes(values: Iterable[str]) -> tuple[Mode, ...]:
-    modes = [Mode(check_choice("--mode", value, list(Mode))) for value in values]
+    modes: list[Mode] = []
+    for value in values:
+        check_choice("--mode", value, (*Mode, ALL_MODES))
+        modes += Mode if value == ALL_MODES else [Mode(value)]
     return tuple(dict.fromkeys(modes))
 
 
@@ -422,6 +452,7 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "device-mutant": list(scenario.mutants),
         "reboots": scenario.reboots,
         "endpoint": [str(spec) for spec in scenario.endpoints],
+        "log-records": scenario.log_records,
     }
     if scenario.modules is not None:
         config["modules"] = scenario.modules

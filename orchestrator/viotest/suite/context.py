@@ -10,6 +10,8 @@ import pytest
 from viotest.scenario.model import Scenario
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from viotest.guest.probe import Probe
     from viotest.report.device_log import DeviceLog
     from viotest.scenario.model import Topology
@@ -29,6 +31,10 @@ class Context(Protocol):
     @property
     def topology(self) -> Topology:
         """Where the guest's functions are."""
+
+    @property
+    def kernel_config(self) -> Mapping[str, str]:
+        """The kernel's options with their values; empty if they are not known."""
 
     @property
     def iommu_log(self) -> DeviceLog | None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.suite.judgement import CheckFailed, expect, refused
-from viotest.suite.observe import IOMMU_CAP_CACHE_COHERENCY, parse_capable
 
 if TYPE_CHECKING:
     from viotest.guest.probe import Probe
@@ -46,25 +45,13 @@ def test_bind(binding: Binding) -> None:
 
 
 def test_coherency(binding: Binding) -> None:
-    if binding.no_kprobes:
-        pytest.skip(binding.no_kprobes)
-    asked = parse_capable(binding.trace)
-    answers = [a.answer for a in asked if a.capability == IOMMU_CAP_CACHE_COHERENCY]
-    if not answers:
-        raise CheckFailed(
-            "VFIO did not ask for cache coherency",
-            expected="viommu_capable(IOMMU_CAP_CACHE_COHERENCY) called by the bind",
-            seen=f"{len(asked)} calls of viommu_capable()",
-            cause="this kernel's VFIO lacks the requirement (before e8ae0e140c05),"
-            " or the endpoint is behind another IOMMU",
-        )
-    if not all(answers):
-        raise CheckFailed(
-            "virtio-iommu does not advertise cache coherency",
-            expected="viommu_capable(IOMMU_CAP_CACHE_COHERENCY) = 1",
-            seen="0",
-            cause="the kernel lacks commit 91c98fe7941 or reverts it",
-        )
+    if binding.questions.no_kprobes:
+        pytest.skip(binding.questions.no_kprobes)
+    binding.questions.expect_coherency(
+        "VFIO",
+        cause="this kernel's VFIO lacks the requirement (before e8ae0e140c05),"
+        " or the endpoint is behind another IOMMU",
+    )
 
 
 def _last(target: object) -> str:
