@@ -27,6 +27,8 @@ from viotest.suite.catalog import CHECKS, NAMES
 if TYPE_CHECKING:
     from typing import Any
 
+    from viotest.scenario.model import Scenario
+
 #: Read from the working directory if ``--config`` is not given.
 DEFAULT_CONFIG = "viotest.toml"
 
