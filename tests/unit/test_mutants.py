@@ -33,6 +33,7 @@ from viotest.campaign.mutants import (
 from viotest.campaign.mutation import Campaign, Clean, Trials, exit_code
 from viotest.campaign.plan import device_command
 from viotest.errors import UntestableError
+from viotest.scenario.model import Mode
 from viotest.suite.aims import DEVICE_AIMS, Aim
 from viotest.suite.catalog import NAMES
 
@@ -71,6 +72,7 @@ def test_patch_says_what_is_aimed_at_it(path: Path) -> None:
     expect_aimed(mutant.aim)
     assert mutant.title
     assert mutant.files
+    assert set(mutant.modes) <= set(Mode)
     assert all(name.startswith("drivers/") for name in mutant.files)
 
 
@@ -274,6 +276,15 @@ def test_each_mutant_has_a_run_of_its_own(campaign: Campaign, tmp_path: Path) ->
     assert arguments[-2:] == ["--device-mutant", "b"]
     # Quick: the aimed checks, by name.
     assert "--check=dma-read" in arguments
+
+
+def test_check_that_cannot_be_put_here_explains_its_mutant(campaign: Campaign) -> None:
+    campaign.run_clean()
+    # The fake's clean run has the check unmap only.
+    elsewhere = campaign.try_one(device_mutant("a", Aim(("reattach",))))
+    assert elsewhere.fate is Fate.EXPLAINED
+    assert "reattach" in elsewhere.text
+    assert campaign.try_one(device_mutant("b")).fate is Fate.KILLED
 
 
 def test_whole_suite_is_the_default(tmp_path: Path) -> None:

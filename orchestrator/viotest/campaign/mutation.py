@@ -8,6 +8,7 @@ and :func:`exit_code` tells what they came to.
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import json
 import os
 import signal
@@ -28,6 +29,8 @@ from viotest.campaign.mutants import (
     worst_outcomes,
 )
 from viotest.errors import UntestableError, ViotestError
+from viotest.scenario.model import Mode
+from viotest.scenario.options import ALL_MODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +55,11 @@ class Trials:
     modes: tuple[str, ...]
     #: More arguments of each ``viotest run``.
     arguments: tuple[str, ...] = ()
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """The modes by name; ``all`` is every one that there is."""
+        return tuple(map(str, Mode)) if ALL_MODES in self.modes else self.modes
 
 
 @dataclass(frozen=True)
@@ -86,13 +94,15 @@ class Campaign:
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = False
+        self._clean: Clean | None = None
 
     def run_clean(self) -> Clean:
         """Run the whole suite with no mutant.
 
         :raise UntestableError: When there is no result.
         """
-        return Clean(self._run("clean", ()))
+        self._clean = Clean(self._run("clean", ()))
+        return self._clean
 
     def try_all(
         self, mutants: Sequence[Mutant], show: Callable[[Trial, int, float], None]
@@ -122,7 +132,7 @@ class Campaign:
     def try_one(self, mutant: Mutant) -> Trial:
         """Put one mutant on trial; what goes wrong is in the trial."""
         debian = self._trials.kernel.startswith("debian:")
-        reason = unreachable(mutant, self._trials.modes, only_iommu=debian)
+        reason = unreachable(mutant, self._trials.reached, only_iommu=debian)
         reason = reason or mutant.aim.unobservable
         if reason:
             return Trial(mutant, Fate.EXPLAINED, text=reason)
@@ -135,7 +145,19 @@ class Campaign:
         except ViotestError as error:
             seconds = time.monotonic() - started
             return Trial(mutant, Fate.UNTESTED, text=str(error), seconds=seconds)
-        return judge_trial(mutant, results, folder)
+        trial = judge_trial(mutant, results, folder)
+        if trial.fate is Fate.SURVIVED and self._never_put(mutant):
+            names = ", ".join(mutant.checks)
+            text = f"skipped on this kernel without the mutant, too: {names}"
+            return dataclasses.replace(trial, fate=Fate.EXPLAINED, text=text)
+        return trial
+
+    # Nothing that is aimed at it can be asked of this kernel in these modes.
+    def _never_put(self, mutant: Mutant) -> bool:
+        if self._clean is None or not mutant.checks:
+            return False
+        outcomes = self._clean.outcomes
+        return all(outcomes.get(name, "skip") == "skip" for name in mutant.checks)
 
     @property
     def running(self) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from viotest.errors import UntestableError, UsageError
 from viotest.scenario.model import Accel, Mode, Scenario
-from viotest.scenario.options import check_choice, nearest
+from viotest.scenario.options import ALL_MODES, check_choice, nearest
 
 if TYPE_CHECKING:
     from typing import Any
@@ -101,7 +101,7 @@ def mutants_command(arguments: argparse.Namespace) -> int:
     jobs = _jobs(arguments.jobs)
     check_choice("--accel", arguments.accel, list(Accel))
     for mode in arguments.mode:
-        check_choice("--mode", mode, list(Mode))
+        check_choice("--mode", mode, [*Mode, ALL_MODES])
     from viotest.provision.progress import TerminalProgress
 
     progress = TerminalProgress()
