@@ -15,6 +15,7 @@ from viotest import __version__
 from viotest.cli.bench import add_bench_parser
 from viotest.cli.conformance import add_conformance_parser
 from viotest.cli.kernel import add_kernel_parser
+from viotest.cli.mutants import add_mutants_parser
 from viotest.cli.parser import Parser
 from viotest.cli.run import add_run_parser
 from viotest.cli.trace import add_trace_parser
@@ -46,6 +47,7 @@ def _parser() -> Parser:
     add_kernel_parser(commands)
     add_bench_parser(commands)
     add_conformance_parser(commands)
+    add_mutants_parser(commands)
     add_trace_parser(commands, run_parser)
     return parser
 

@@ -65,7 +65,8 @@ def add_run_parser(commands: Any) -> argparse.ArgumentParser:
 def _add_option(
     parser: argparse.ArgumentParser, name: str, kind: Kind, metavar: str, text: str
 ) -> None:
-    flags = ["-v", f"--{name}"] if name == "verbose" else [f"--{name}"]
+    short = {"verbose": ["-v"], "workers": ["-n"]}.get(name, [])
+    flags = [*short, f"--{name}"]
     help_text = text.replace("%", "%%")
     if kind is Kind.FLAG:
         parser.add_argument(

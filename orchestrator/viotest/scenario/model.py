@@ -164,6 +164,8 @@ class Scenario:
     timeouts: tuple[tuple[Phase, float], ...] = ()
     #: A kernel that does not reach the beacon is bad (exit 1), not untestable (125).
     boot_fail_is_bad: bool = False
+    #: How often, in each mode, another guest takes the place of one that is lost.
+    reboots: int = 2
 
     @property
     def any_mode(self) -> bool:
