@@ -47,6 +47,7 @@ def expect_refused(done: Finished, *words: str) -> str:
         (["--iommu", "viotes"], ["--iommu viotes", "did you mean viotest?"]),
         (["--mode", "type1v3"], ["--mode type1v3", "did you mean type1v2?"]),
         (["--check", "dma-raed"], ["--check dma-raed", "did you mean dma-read?"]),
+        (["--check", "reattach"], ["--check reattach", "--mode cdev-ioas, cdev-hwpt"]),
         (["--accel", "kmv"], ["--accel kmv", "did you mean kvm?"]),
         (["--timeout", "bot=5"], ["--timeout bot", "did you mean boot?"]),
         (["--timeout", "boot"], ["--timeout boot", "boot=SECONDS"]),

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "abortable_copy.h"
 #include "endpoint_model.h"
 #include "iommu.h"
 #include "log.h"
@@ -26,6 +27,7 @@ static void init_locks(struct viommu_ctx *ctx)
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&ctx->dma_lock, &attr);
+	pthread_rwlock_init(&ctx->map_lock, &attr);
 	pthread_rwlockattr_destroy(&attr);
 	pthread_mutex_init(&ctx->lock, NULL);
 	inject_init(&ctx->inject);
@@ -45,6 +47,7 @@ int viommu_ctx_create(const struct viommu_config *config, viommu_ctx_t **ret)
 	init_locks(ctx);
 	ctx->poll_us = config->poll_us;
 	ctx->nr_cpus = config->nr_cpus;
+	ctx->can_abort_copies = abortable_copy_init();
 	r = log_create(config->log_path, config->log_capacity, &ctx->log);
 	if (r == 0)
 		r = reactor_create(ctx->log, &ctx->reactor);
@@ -86,6 +89,7 @@ void viommu_ctx_destroy(viommu_ctx_t *ctx)
 		log_destroy(ctx->log);
 	inject_deinit(&ctx->inject);
 	pthread_mutex_destroy(&ctx->lock);
+	pthread_rwlock_destroy(&ctx->map_lock);
 	pthread_rwlock_destroy(&ctx->dma_lock);
 	free(ctx);
 }

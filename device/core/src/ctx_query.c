@@ -30,7 +30,7 @@ size_t viommu_ctx_query_endpoints(viommu_ctx_t *ctx, struct viommu_endpoint_info
 	size_t nr = 0;
 
 	pthread_mutex_lock(&ctx->lock);
-	pthread_rwlock_rdlock(&ctx->dma_lock);
+	pthread_rwlock_rdlock(&ctx->map_lock);
 	for (uint32_t i = 0; i < ctx->nr_functions; i++) {
 		if (!ctx->functions[i].endpoint)
 			continue;
@@ -38,7 +38,7 @@ size_t viommu_ctx_query_endpoints(viommu_ctx_t *ctx, struct viommu_endpoint_info
 			fill_endpoint(ctx->functions[i].endpoint, &buf[nr]);
 		nr++;
 	}
-	pthread_rwlock_unlock(&ctx->dma_lock);
+	pthread_rwlock_unlock(&ctx->map_lock);
 	pthread_mutex_unlock(&ctx->lock);
 	return nr;
 }
@@ -75,12 +75,12 @@ size_t viommu_ctx_query_domains(viommu_ctx_t *ctx, struct viommu_domain_info *bu
 	size_t nr = 0;
 
 	pthread_mutex_lock(&ctx->lock);
-	pthread_rwlock_rdlock(&ctx->dma_lock);
+	pthread_rwlock_rdlock(&ctx->map_lock);
 	for (uint32_t i = 0; i < ctx->nr_functions; i++) {
 		if (ctx->functions[i].iommu)
 			nr = query_iommu(ctx->functions[i].iommu, buf, max, nr);
 	}
-	pthread_rwlock_unlock(&ctx->dma_lock);
+	pthread_rwlock_unlock(&ctx->map_lock);
 	pthread_mutex_unlock(&ctx->lock);
 	return nr;
 }

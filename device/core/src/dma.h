@@ -4,9 +4,14 @@
  *
  * A transaction is moved in slices of at most DMA_SLICE bytes. Each slice runs
  * under the context's dma_lock as a reader, and looks at the endpoint's right to
- * do it (reset generation, bus mastering, translation) under that lock. Whoever
- * takes the right away does so as the writer: once the lock is his, the slices
- * in flight have ended, and later ones see the new state.
+ * do it (reset generation, bus mastering) under that lock. Whoever takes the right
+ * away does so as the writer: once the lock is his, the slices in flight have ended,
+ * and later ones see the new state.
+ *
+ * A guest that takes a mapping away spins until it is gone, so that does not wait for
+ * slices: the endpoint's count of revocations changes, and copies that went by the old
+ * one are aborted (abortable_copy.h). The slice then looks again what its addresses
+ * mean. Where copies cannot be aborted, slices in flight are waited for after all.
  *
  * The exception: addresses outside the memory that the client has shared (ROM,
  * other devices' BARs, memory behind a QEMU vIOMMU) are reached by a message to
@@ -40,20 +45,24 @@ struct endpoint {
 	struct vfu *vfu;
 	enum viommu_model kind;
 	uint32_t id;
-	const struct endpoint *requester; /* whose id its DMA carries: itself, or a bridge's */
+	struct endpoint *requester; /* whose id its DMA carries: itself, or a bridge's */
 	uint32_t source;
 	char name[VIOMMU_NAME_MAX];
 	struct viommu_resv_mem *resv; /* disjoint, in the order of the addresses */
 	size_t nr_resv;
 	struct endpoint *next; /* of the same IOMMU */
+	struct endpoint *next_in_bucket;
 	struct dma_tlb *tlbs;  /* DMA_NR_TLBS */
 	struct endpoint *next_id; /* of the same IOMMU, and no function either */
-	/* Attachment: written by the reactor, under dma_lock as the writer. */
+	/* Attachment: written by the reactor, under map_lock as the writer. */
 	struct domain *domain;
 	struct endpoint *next_in_domain;
 	_Atomic uint64_t transactions;
 	_Atomic uint64_t faults;
 	_Atomic uint32_t in_flight;
+	/* Of a requester. Changes when something that dma_translate() has said is no longer so. */
+	_Atomic uint64_t revocations;
+	_Atomic uint32_t nr_slices; /* being moved now */
 };
 
 /*
@@ -100,7 +109,7 @@ struct dma_target {
 };
 
 /*
- * Translates the first bytes of an access of len bytes; dma_lock is held, or this is
+ * Translates the first bytes of an access of len bytes; map_lock is held, or this is
  * the reactor. The target's len is not cut to the access, but says how far the same
  * would hold for a longer one.
  */
@@ -108,9 +117,12 @@ struct dma_target dma_translate(const struct endpoint *endpoint, uint64_t iova, 
 				bool is_write);
 
 /*
- * What stands for everything that dma_translate() says of the endpoint, apart from
- * refusals, MSIs and new mappings: while it stays the same, so do the answers.
+ * What the endpoint's addresses meant is no longer so: no access begins by it any
+ * more. True if one may be going on; then dma_finish_revoke() is due, without
+ * map_lock. map_lock is held as the writer. Reactor.
  */
-uint64_t dma_generation(const struct endpoint *endpoint);
+bool dma_revoke(struct endpoint *endpoint);
+/* Returns when nothing goes on that was revoked, if anything was in use. */
+void dma_finish_revoke(struct viommu_ctx *ctx, bool in_use);
 
 #endif /* DMA_H */

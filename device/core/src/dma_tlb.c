@@ -1,25 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "dma_tlb.h"
 
-/* Forgets all in one step: no entry has the new epoch. 64 bits do not come round. */
-static void check_generations(struct dma_tlb *tlb, uint64_t translation, uint64_t memory)
-{
-	if (tlb->epoch && tlb->translation == translation && tlb->memory == memory)
-		return;
-	tlb->epoch++;
-	tlb->translation = translation;
-	tlb->memory = memory;
-}
-
-struct dma_tlb *dma_tlb_get(struct dma_tlb *tlbs, uint64_t translation, uint64_t memory)
+struct dma_tlb *dma_tlb_get(struct dma_tlb *tlbs)
 {
 	for (unsigned i = 0; i < DMA_NR_TLBS; i++) {
 		/* Looked at first: a line that another worker owns is not fought for. */
-		if (atomic_load_explicit(&tlbs[i].in_use, memory_order_relaxed) ||
-		    atomic_exchange_explicit(&tlbs[i].in_use, true, memory_order_acquire))
-			continue;
-		check_generations(&tlbs[i], translation, memory);
-		return &tlbs[i];
+		if (!atomic_load_explicit(&tlbs[i].in_use, memory_order_relaxed) &&
+		    !atomic_exchange_explicit(&tlbs[i].in_use, true, memory_order_acquire))
+			return &tlbs[i];
 	}
 	return NULL;
 }

@@ -5,9 +5,9 @@
  * An entry says that a range of addresses lies at a host address, for reads or for
  * writes. It is right as long as nothing is taken away, so a MAP leaves all of them,
  * and what takes away (UNMAP, ATTACH, DETACH, bypass, resets, the client's DMA_UNMAP)
- * changes one of two numbers, under dma_lock as the writer: the generation of the
- * domain or that of the client's memory. Whoever finds a number changed forgets all.
- * What was refused is never remembered, nor is what an injected defect answered.
+ * changes one of two numbers: the endpoint's revocations or the generation of the
+ * client's memory. Whoever finds a number changed forgets all. What was refused is
+ * never remembered, nor is what an injected defect answered.
  *
  * A cache belongs to one slice at a time, so its entries need no lock. There are two
  * for each endpoint; a slice that finds both in use does without.
@@ -35,16 +35,24 @@ struct dma_tlb {
 	atomic_bool in_use;
 	/* Under in_use. */
 	uint64_t epoch;
-	uint64_t translation, memory; /* the generations that the epoch stands for */
+	uint64_t revocations, memory; /* the numbers that the epoch stands for */
 	struct dma_tlb_entry entries[2][DMA_TLB_ENTRIES]; /* reads, writes */
 };
 
-/*
- * A cache for one slice, with nothing in it that these generations do not vouch for;
- * NULL if all are in use. dma_lock is held, until after the put.
- */
-struct dma_tlb *dma_tlb_get(struct dma_tlb *tlbs, uint64_t translation, uint64_t memory);
+/* A cache for one slice, until the put; NULL if all are in use. */
+struct dma_tlb *dma_tlb_get(struct dma_tlb *tlbs);
 void dma_tlb_put(struct dma_tlb *tlb); /* accepts NULL */
+
+/* Leaves nothing in it that these numbers do not vouch for. */
+static inline void dma_tlb_check(struct dma_tlb *tlb, uint64_t revocations, uint64_t memory)
+{
+	if (tlb->epoch && tlb->revocations == revocations && tlb->memory == memory)
+		return;
+	/* No entry has the new epoch. 64 bits do not come round. */
+	tlb->epoch++;
+	tlb->revocations = revocations;
+	tlb->memory = memory;
+}
 
 static inline struct dma_tlb_entry *dma_tlb_slot(struct dma_tlb *tlb, uint64_t iova, bool is_write)
 {

@@ -13,9 +13,6 @@
 #include "mapping.h"
 
 #define OFF_BY_PAGE 4096
-/* Domains count from 1. */
-#define GENERATION_IDENTITY 0
-#define GENERATION_REFUSED UINT64_MAX
 
 static int compare_resv(const void *a, const void *b)
 {
@@ -41,7 +38,7 @@ static int check_resv(const struct viommu_resv_mem *resv, size_t nr_resv)
 int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iommu *iommu,
 		  uint32_t source, const struct viommu_endpoint_config *config)
 {
-	const struct endpoint *requester = endpoint;
+	struct endpoint *requester = endpoint;
 	struct viommu_resv_mem *resv = NULL;
 	struct dma_tlb *tlbs;
 	int r;
@@ -194,16 +191,4 @@ struct dma_target dma_translate(const struct endpoint *endpoint, uint64_t iova, 
 		translate_mapped(endpoint, &target, is_write);
 	}
 	return target;
-}
-
-uint64_t dma_generation(const struct endpoint *endpoint)
-{
-	if (!endpoint->iommu)
-		return GENERATION_IDENTITY;
-	/* As dma_translate(): the domain is that of the id on the bus. */
-	endpoint = endpoint->requester;
-	if (endpoint->domain)
-		return endpoint->domain->bypass ? GENERATION_IDENTITY :
-						  endpoint->domain->generation;
-	return endpoint->iommu->identity ? GENERATION_IDENTITY : GENERATION_REFUSED;
 }

@@ -5,7 +5,7 @@
  * A domain lives as long as an endpoint is attached to it, so there are never
  * more domains than endpoints.
  *
- * Reactor thread only; what DMA depends on is written under dma_lock.
+ * Reactor thread only; what DMA depends on is written under map_lock.
  * Results are -errno, turned into a request's status in one place (request.c).
  */
 #ifndef DOMAIN_H
@@ -28,14 +28,11 @@ struct domain {
 	uint32_t nr_endpoints;
 	struct endpoint *endpoints;
 	struct mapping_tree mappings;
-	/* No other domain of the IOMMU ever had it; a new one when a mapping goes. */
-	uint64_t generation;
 	struct domain *next; /* in the bucket */
 };
 
 struct domain_table {
 	uint32_t nr_domains;
-	uint64_t last_generation;
 	struct domain *buckets[DOMAIN_BUCKETS];
 };
 

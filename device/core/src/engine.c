@@ -193,6 +193,7 @@ const struct endpoint_model engine_model = {
 		},
 		.bars[DMA_ENGINE_BAR_MSIX] = { .size = DMA_ENGINE_MSIX_SIZE, .is_64bit = true },
 		.intx = true,
+		.nr_msi = 1, /* at least: see create_vfu() */
 		.msix_bar = DMA_ENGINE_BAR_MSIX,
 		.msix_table_offset = 0,
 		.msix_pba_offset = 0x800,

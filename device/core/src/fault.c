@@ -170,9 +170,9 @@ static uint32_t domain_of(const struct endpoint *endpoint)
 {
 	uint32_t id;
 
-	pthread_rwlock_rdlock(&endpoint->ctx->dma_lock);
+	pthread_rwlock_rdlock(&endpoint->ctx->map_lock);
 	id = endpoint->domain ? endpoint->domain->id : UINT32_MAX;
-	pthread_rwlock_unlock(&endpoint->ctx->dma_lock);
+	pthread_rwlock_unlock(&endpoint->ctx->map_lock);
 	return id;
 }
 

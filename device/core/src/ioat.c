@@ -186,7 +186,8 @@ static int init(struct endpoint *endpoint, const struct viommu_endpoint_config *
 	struct ioat *ioat = (struct ioat *)endpoint;
 
 	(void)config;
-	ioat->nr_channels = nr_vectors;
+	/* Without MSI-X, all of them by INTx. */
+	ioat->nr_channels = nr_vectors ?: IOAT_MAX_CHANNELS;
 	pthread_mutex_init(&ioat->lock, NULL);
 	for (unsigned i = 0; i < ioat->nr_channels; i++)
 		ioat_channel_init(&ioat->channels[i], ioat, i);

@@ -22,6 +22,8 @@
 #include "viommu.h"
 #include "virtio_pci.h"
 
+#define IOMMU_ENDPOINT_BUCKETS 1024
+
 #define IOMMU_QUEUE_REQUEST 0
 #define IOMMU_QUEUE_EVENT 1
 
@@ -43,9 +45,10 @@ struct iommu {
 	bool initial_bypass;
 
 	bool bypass; /* the configuration field */
-	/* Whether an endpoint without a domain reaches memory: read under dma_lock. */
+	/* Whether an endpoint without a domain reaches memory: read under map_lock. */
 	bool identity;
 	struct endpoint *endpoints; /* complete before the reactor starts */
+	struct endpoint *endpoints_by_id[IOMMU_ENDPOINT_BUCKETS];
 	struct endpoint *ids; /* those that are ours to free; linked by next_id */
 	struct domain_table domains;
 	struct fault_queue faults;

@@ -93,7 +93,10 @@ static int init(struct endpoint *endpoint, const struct viommu_endpoint_config *
 		nvme->sqs[i].id = i;
 		nvme->sqs[i].job.run = nvme_run_queue;
 	}
-	return config->image ? open_image(nvme, config->image) : -EINVAL;
+	/* It has no other interrupts. */
+	if (!config->image || !nr_vectors)
+		return -EINVAL;
+	return open_image(nvme, config->image);
 }
 
 static void deinit(struct endpoint *endpoint)

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "rig.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/virtio_config.h>
+#include <linux/virtio_iommu.h>
 #include <linux/virtio_pci.h>
 #include <linux/virtio_ring.h>
 
@@ -21,7 +20,8 @@
 /* Offsets in RAM. */
 #define QUEUES 0x0ull
 #define QUEUE_STRIDE 0x4000ull
-#define PATIENCE_NS 10000000000ull
+#define BUFFERS 0x10000ull
+#define WRITABLE (BUFFERS + 0x1000)
 
 static const struct viommu_config default_config = { .log_capacity = 1 << 14 };
 
@@ -51,8 +51,7 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 		{ VIOMMU_RESV_MSI, RIG_MSI, RIG_MSI_END },
 		{ VIOMMU_RESV_RESERVED, RIG_RESERVED, RIG_RESERVED_END },
 	};
-	const struct viommu_endpoint_config ep1 = rig->ep1 ? *rig->ep1 :
-							     (struct viommu_endpoint_config){ 0 };
+	const struct viommu_endpoint_config none = { 0 }, *ep1 = rig->ep1 ?: &none;
 	struct viommu_iommu_config iommu_config = { 0 };
 	char path[128];
 
@@ -61,14 +60,12 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 	snprintf(path, sizeof(path), "%s/%siommu", rig->dir, prefix(rig));
 	iommu_config.socket_path = path;
 	REQUIRE(!viommu_ctx_add_iommu(rig->ctx, &iommu_config, &rig->iommu_index));
-	if (ep1.requester) {
-		const struct viommu_endpoint_config bridge = {
-			.name = "bridge",
-			.iommu = rig->iommu_index,
-			.id = ep1.requester,
-		};
+	if (ep1->requester) {
+		const struct viommu_endpoint_config id = { .name = "bridge",
+							   .iommu = rig->iommu_index,
+							   .id = ep1->requester };
 
-		REQUIRE(!viommu_ctx_add_id(rig->ctx, &bridge));
+		REQUIRE(!viommu_ctx_add_id(rig->ctx, &id));
 	}
 	for (unsigned i = 0; i < RIG_NR_ENDPOINTS; i++) {
 		char name[] = "ep0";
@@ -82,11 +79,12 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 		};
 
 		if (i == RIG_EP1) {
-			config.model = ep1.model;
-			config.image = ep1.image;
-			config.read_only = ep1.read_only;
-			config.nr_vectors = ep1.nr_vectors;
-			config.requester = ep1.requester;
+			config.model = ep1->model;
+			config.image = ep1->image;
+			config.read_only = ep1->read_only;
+			config.nr_vectors = ep1->nr_vectors;
+			config.no_msix = ep1->no_msix;
+			config.requester = ep1->requester;
 		}
 		name[2] += i;
 		snprintf(path, sizeof(path), "%s/%s%s", rig->dir, prefix(rig), name);
@@ -124,6 +122,12 @@ static void connect_all(struct rig *rig)
 		rig->endpoints[i] = connect_to(rig, names[i]);
 }
 
+static void start_all(struct rig *rig)
+{
+	REQUIRE(!viommu_ctx_start(rig->ctx));
+	connect_all(rig);
+}
+
 void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu)
 {
 	rig_start_with(rig, &default_config, iommu);
@@ -133,15 +137,13 @@ void rig_start_with(struct rig *rig, const struct viommu_config *config,
 		    const struct viommu_iommu_config *iommu)
 {
 	create(rig, config, iommu, NULL);
-	REQUIRE(!viommu_ctx_start(rig->ctx));
-	connect_all(rig);
+	start_all(rig);
 }
 
 void rig_start_model(struct rig *rig, const struct viommu_endpoint_config *ep1)
 {
 	create(rig, &default_config, NULL, ep1);
-	REQUIRE(!viommu_ctx_start(rig->ctx));
-	connect_all(rig);
+	start_all(rig);
 	rig_init_driver(rig, RIG_ALL_FEATURES);
 }
 
@@ -309,113 +311,96 @@ bool rig_take_used(struct rig *rig, unsigned queue, uint32_t *head, uint32_t *le
 	return true;
 }
 
-/* --- endpoints --- */
+/* --- requests --- */
 
-uint64_t rig_ep_read(struct rig *rig, unsigned ep, uint64_t offset, unsigned count)
+uint32_t rig_request(struct rig *rig, const void *readable, size_t readable_len, void *writable,
+		     size_t writable_len)
 {
-	uint64_t value = 0;
+	struct rig_desc request = { RIG_RAM + BUFFERS, readable_len, 0, 1 };
+	uint32_t head = 0, len = 0;
 
-	REQUIRE(client_region_read(rig->endpoints[ep], DMA_ENGINE_BAR_REGS, offset, &value,
-				   count) >= 0);
-	return value;
+	memcpy(rig->ram + BUFFERS, readable, readable_len);
+	memset(rig->ram + WRITABLE, 0xaa, writable_len + 64);
+	request.flags = writable_len ? VRING_DESC_F_NEXT : 0;
+	rig_set_desc(rig, 0, 0, request);
+	rig_set_desc(rig, 0, 1,
+		     (struct rig_desc){
+			     RIG_RAM + WRITABLE,
+			     writable_len,
+			     VRING_DESC_F_WRITE,
+			     0,
+		     });
+	rig_make_available(rig, 0, 0);
+	rig_kick(rig, 0);
+	REQUIRE(rig_take_used(rig, 0, &head, &len));
+	CHECK_EQ(head, 0);
+	memcpy(writable, rig->ram + WRITABLE, writable_len);
+	for (unsigned i = 0; i < 64; i++)
+		CHECK_EQ(rig->ram[WRITABLE + writable_len + i], 0xaa);
+	return len;
 }
 
-void rig_ep_write(struct rig *rig, unsigned ep, uint64_t offset, uint64_t value, unsigned count)
+int rig_call(struct rig *rig, const void *readable, size_t len)
 {
-	REQUIRE(client_region_write(rig->endpoints[ep], DMA_ENGINE_BAR_REGS, offset, &value,
-				    count) >= 0);
+	struct virtio_iommu_req_tail tail;
+
+	if (rig_request(rig, readable, len, &tail, sizeof(tail)) != sizeof(tail))
+		return -1;
+	CHECK(!tail.reserved[0] && !tail.reserved[1] && !tail.reserved[2]);
+	return tail.status;
 }
 
-uint64_t rig_slot(struct rig *rig, unsigned ep, unsigned slot, unsigned offset, unsigned count)
+int rig_attach(struct rig *rig, uint32_t domain, uint32_t endpoint, uint32_t flags)
 {
-	return rig_ep_read(rig, ep, DMA_ENGINE_SLOTS + slot * DMA_ENGINE_SLOT_SIZE + offset, count);
+	struct virtio_iommu_req_attach attach = {
+		.head.type = VIRTIO_IOMMU_T_ATTACH,
+		.domain = domain,
+		.endpoint = endpoint,
+		.flags = flags,
+	};
+
+	return rig_call(rig, &attach, offsetof(typeof(attach), tail));
 }
 
-void rig_dma_start(struct rig *rig, unsigned ep, unsigned slot, const struct rig_dma *dma)
+int rig_detach(struct rig *rig, uint32_t domain, uint32_t endpoint)
 {
-	uint64_t base = DMA_ENGINE_SLOTS + slot * DMA_ENGINE_SLOT_SIZE;
+	struct virtio_iommu_req_detach detach = {
+		.head.type = VIRTIO_IOMMU_T_DETACH,
+		.domain = domain,
+		.endpoint = endpoint,
+	};
 
-	rig_ep_write(rig, ep, base + DMA_SLOT_IOVA, dma->iova, 8);
-	rig_ep_write(rig, ep, base + DMA_SLOT_OPERAND, dma->operand, 8);
-	rig_ep_write(rig, ep, base + DMA_SLOT_LENGTH, dma->length, 8);
-	rig_ep_write(rig, ep, base + DMA_SLOT_COMMAND, dma->command, 4);
+	return rig_call(rig, &detach, offsetof(typeof(detach), tail));
 }
 
-static uint64_t now_ns(void)
+int rig_map(struct rig *rig, uint32_t domain, uint64_t start, uint64_t end, uint64_t phys,
+	    uint32_t flags)
 {
-	struct timespec now;
+	struct virtio_iommu_req_map map = {
+		.head.type = VIRTIO_IOMMU_T_MAP,
+		.domain = domain,
+		.virt_start = start,
+		.virt_end = end,
+		.phys_start = phys,
+		.flags = flags,
+	};
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ull + now.tv_nsec;
+	return rig_call(rig, &map, offsetof(typeof(map), tail));
 }
 
-uint32_t rig_dma_wait(struct rig *rig, unsigned ep, unsigned slot)
+int rig_unmap(struct rig *rig, uint32_t domain, uint64_t start, uint64_t end)
 {
-	uint64_t deadline = now_ns() + PATIENCE_NS;
-	uint32_t status;
+	struct virtio_iommu_req_unmap unmap = {
+		.head.type = VIRTIO_IOMMU_T_UNMAP,
+		.domain = domain,
+		.virt_start = start,
+		.virt_end = end,
+	};
 
-	do {
-		status = rig_slot(rig, ep, slot, DMA_SLOT_STATUS, 4);
-		REQUIRE(now_ns() < deadline);
-	} while (status == DMA_STATUS_BUSY);
-	return status;
+	return rig_call(rig, &unmap, offsetof(typeof(unmap), tail));
 }
 
-uint32_t rig_dma(struct rig *rig, unsigned ep, uint32_t opcode, uint64_t iova, uint64_t operand,
-		 uint64_t length)
+int rig_map_page(struct rig *rig, uint32_t domain, uint64_t iova, unsigned page)
 {
-	const struct rig_dma dma = { opcode, iova, operand, length };
-
-	rig_dma_start(rig, ep, 0, &dma);
-	return rig_dma_wait(rig, ep, 0);
-}
-
-static uint32_t probe(struct rig *rig, unsigned ep, uint32_t opcode, uint64_t iova, bool is_write)
-{
-	uint32_t status = rig_dma(rig, ep, opcode, iova, 0, 1), info;
-
-	if (status == DMA_STATUS_OK)
-		return DMA_FAULT_NONE;
-	CHECK_EQ(status, DMA_STATUS_FAULT);
-	info = rig_slot(rig, ep, 0, DMA_SLOT_FAULT_INFO, 4);
-	CHECK_EQ(info >> 8, is_write);
-	CHECK_EQ(rig_slot(rig, ep, 0, DMA_SLOT_FAULT_ADDR, 8), iova);
-	CHECK_EQ(rig_slot(rig, ep, 0, DMA_SLOT_DONE, 8), 0);
-	return info & 0xff;
-}
-
-uint32_t rig_probe_read(struct rig *rig, unsigned ep, uint64_t iova)
-{
-	return probe(rig, ep, DMA_OP_READ, iova, false);
-}
-
-uint32_t rig_probe_write(struct rig *rig, unsigned ep, uint64_t iova)
-{
-	return probe(rig, ep, DMA_OP_WRITE, iova, true);
-}
-
-/* --- log --- */
-
-uint64_t rig_counter(struct rig *rig, enum viommu_counter counter)
-{
-	return __atomic_load_n(&viommu_ctx_log(rig->ctx)->counters[counter], __ATOMIC_RELAXED);
-}
-
-struct viommu_log_record rig_wait_log(struct rig *rig, enum viommu_log_kind kind)
-{
-	uint64_t deadline = now_ns() + PATIENCE_NS, dropped;
-	struct pollfd pfd = { .fd = viommu_ctx_event_fd(rig->ctx), .events = POLLIN };
-	struct viommu_log_record record;
-	uint64_t count;
-
-	viommu_ctx_set_event_mask(rig->ctx, 1ull << kind);
-	for (;;) {
-		while (viommu_ctx_log_read(rig->ctx, &rig->log_seq, &record, 1, &dropped)) {
-			if (record.kind == kind)
-				return record;
-		}
-		REQUIRE(now_ns() < deadline);
-		if (poll(&pfd, 1, 100) > 0)
-			REQUIRE(read(pfd.fd, &count, sizeof(count)) == sizeof(count));
-	}
+	return rig_map(rig, domain, iova, iova + 0xfff, RIG_RAM + RIG_DATA + page * 0x1000ull, 3);
 }

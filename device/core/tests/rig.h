@@ -46,7 +46,7 @@ struct rig {
 	uint32_t endpoint_index[RIG_NR_ENDPOINTS];
 	int iommu; /* sockets */
 	int endpoints[RIG_NR_ENDPOINTS];
-	/* Of RIG_EP1: model, image, read_only, nr_vectors, requester (an id of its own); or NULL. */
+	/* Of RIG_EP1: model, image, read_only, nr_vectors, no_msix, requester (an id of its own); or NULL. */
 	const struct viommu_endpoint_config *ep1;
 	int memfd;
 	uint8_t *ram;

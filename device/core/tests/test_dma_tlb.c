@@ -31,8 +31,9 @@ TEST(entries_cover_ranges_of_one_kind)
 	size_t len = 100;
 
 	REQUIRE(tlbs);
-	tlb = dma_tlb_get(tlbs, 0, 0);
+	tlb = dma_tlb_get(tlbs);
 	REQUIRE(tlb);
+	dma_tlb_check(tlb, 0, 0);
 	CHECK(!dma_tlb_find(tlb, 0, false, &len));
 	dma_tlb_add(tlb, 0x1010, true, memory, 32);
 	CHECK(dma_tlb_find(tlb, 0x1010, true, &len) == memory);
@@ -56,22 +57,21 @@ TEST(entries_cover_ranges_of_one_kind)
 	free(tlbs);
 }
 
-TEST(a_changed_generation_forgets_all)
+TEST(a_changed_number_forgets_all)
 {
-	struct dma_tlb *tlbs = calloc(DMA_NR_TLBS, sizeof(*tlbs)), *tlb = NULL;
-	static const uint64_t generations[][2] = { { 1, 1 }, { 2, 1 }, { 2, 2 }, { 1, 1 } };
+	struct dma_tlb *tlbs = calloc(DMA_NR_TLBS, sizeof(*tlbs));
+	struct dma_tlb *tlb = tlbs ? dma_tlb_get(tlbs) : NULL;
+	static const uint64_t numbers[][2] = { { 1, 1 }, { 2, 1 }, { 2, 2 }, { 1, 1 } };
 	uint8_t memory[1];
 	size_t len = 1;
 
-	REQUIRE(tlbs);
+	REQUIRE(tlb);
 	for (unsigned i = 0; i < 4; i++) {
-		tlb = dma_tlb_get(tlbs, generations[i][0], generations[i][1]);
+		dma_tlb_check(tlb, numbers[i][0], numbers[i][1]);
 		CHECK(!dma_tlb_find(tlb, 0, false, &len));
 		dma_tlb_add(tlb, 0, false, memory, 1);
-		dma_tlb_put(tlb);
-		tlb = dma_tlb_get(tlbs, generations[i][0], generations[i][1]);
+		dma_tlb_check(tlb, numbers[i][0], numbers[i][1]);
 		CHECK(dma_tlb_find(tlb, 0, false, &len) == memory);
-		dma_tlb_put(tlb);
 	}
 	free(tlbs);
 }
@@ -82,13 +82,13 @@ TEST(a_cache_has_one_user_at_a_time)
 
 	REQUIRE(tlbs);
 	for (unsigned i = 0; i < DMA_NR_TLBS; i++) {
-		got[i] = dma_tlb_get(tlbs, 1, 1);
+		got[i] = dma_tlb_get(tlbs);
 		CHECK(got[i] && (!i || got[i] != got[0]));
 	}
-	CHECK(!dma_tlb_get(tlbs, 1, 1));
+	CHECK(!dma_tlb_get(tlbs));
 	dma_tlb_put(NULL);
 	dma_tlb_put(got[1]);
-	CHECK(dma_tlb_get(tlbs, 1, 1) == got[1]);
+	CHECK(dma_tlb_get(tlbs) == got[1]);
 	free(tlbs);
 }
 

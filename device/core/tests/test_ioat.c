@@ -237,6 +237,19 @@ TEST(intx_follows_attnstatus)
 	stop();
 }
 
+TEST(without_msix_there_are_as_many_channels)
+{
+	const struct viommu_endpoint_config config = {
+		.model = VIOMMU_MODEL_IOAT,
+		.no_msix = true,
+	};
+
+	rig_start_model(&rig, &config);
+	CHECK_EQ(client_find_cap(rig.endpoints[EP], 0x11), 0);
+	CHECK_EQ(rig_ep_read(&rig, EP, IOAT_CHANCNT, 1), IOAT_MAX_CHANNELS);
+	rig_stop(&rig);
+}
+
 /* Halts with the error, tells of it, and goes on after a reset. */
 static void check_halt(unsigned channel, uint32_t error, uint64_t completed)
 {

@@ -264,6 +264,8 @@ TEST(images_that_cannot_be)
 	nvme_test_stop(&test);
 	config.image = test.image;
 	CHECK_EQ(viommu_ctx_add_endpoint(ctx, &config, &index), -ENOENT);
+	config.no_msix = true;
+	CHECK_EQ(viommu_ctx_add_endpoint(ctx, &config, &index), -EINVAL);
 	config.model = VIOMMU_MODEL_IOAT;
 	CHECK_EQ(viommu_ctx_add_endpoint(ctx, &config, &index), -EINVAL);
 	config.model = VIOMMU_NR_MODELS;

@@ -34,6 +34,20 @@ class Mode(enum.StrEnum):
 
     TYPE1 = "type1"
     TYPE1V2 = "type1v2"
+    #: The container is an iommufd, which answers to the ioctls of type1.
+    IOMMUFD_COMPAT = "iommufd-compat"
+    #: The group joins an iommufd; memory is mapped by iommufd's own ioctls.
+    IOMMUFD_GROUP = "iommufd-group"
+    #: The device's own file, attached to an address space of an iommufd.
+    CDEV_IOAS = "cdev-ioas"
+    #: The same, attached to a page table that was allocated for it.
+    CDEV_HWPT = "cdev-hwpt"
+
+
+#: Modes that open the device's own file instead of its group's.
+CDEV_MODES = (Mode.CDEV_IOAS, Mode.CDEV_HWPT)
+#: Modes in which an iommufd holds the mappings.
+IOMMUFD_MODES = (Mode.IOMMUFD_COMPAT, Mode.IOMMUFD_GROUP, *CDEV_MODES)
 
 
 class EndpointModel(enum.StrEnum):
@@ -61,8 +75,11 @@ class Place(enum.StrEnum):
 
     #: A slot of the root bus.
     ROOT = "root"
-    #: Alone behind a PCIe root port of its own, which isolates it; hot-pluggable.
+    #: Alone behind a PCIe root port of its own, which isolates it.
     PORT = "port"
+    #: The same, and it may be unplugged: it has no MSI-X, because QEMU 11.1 aborts
+    #: when it unplugs a vfio-user function that has.
+    HOTPLUG = "hotplug"
     #: Behind the one PCIe-to-PCI bridge, which gives the DMA of all behind it the
     #: same requester id: they share an IOMMU group.
     BRIDGE = "bridge"
@@ -139,10 +156,21 @@ class Scenario:
     #: Deliberate device defects, by the device's own names.
     mutants: tuple[str, ...] = ()
     endpoints: tuple[EndpointSpec, ...] = (EndpointSpec(),)
+    #: How long our virtio-iommu may look at its ring before it sleeps, microseconds.
+    poll_us: int = 20
+    #: How many records the device's log holds before it overwrites the oldest.
+    log_records: int = 65536
     #: Phase deadlines in seconds that differ from the defaults, sorted by phase.
     timeouts: tuple[tuple[Phase, float], ...] = ()
     #: A kernel that does not reach the beacon is bad (exit 1), not untestable (125).
     boot_fail_is_bad: bool = False
+    #: How often, in each mode, another guest takes the place of one that is lost.
+    reboots: int = 2
+
+    @property
+    def any_mode(self) -> bool:
+        """A mode that the kernel does not offer is no matter: all were asked for."""
+        return set(self.modes) == set(Mode)
 
     def timeout(self, phase: Phase, accel: Accel) -> float:
         """Return the deadline of a phase in seconds.

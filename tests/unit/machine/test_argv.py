@@ -201,7 +201,8 @@ def test_device_config_viotest() -> None:
     config = config_of(Scenario(endpoints=TWO, mutants=("ignore-unmap",)))
     window = {"type": "msi", "start": 0xFEE00000, "end": 0xFEEFFFFF}
     assert config["mutants"] == ["ignore-unmap"]
-    assert config["log"] == {"path": "device.bin"}
+    assert config["log"] == {"path": "device.bin", "records": 65536}
+    assert config_of(Scenario(log_records=4096))["log"]["records"] == 4096
     assert config["monitor"] == {"socket": "device-monitor.sock"}
     assert config["iommu"] == [{"name": "viommu0", "socket": "viommu0.sock"}]
     assert config["endpoint"] == [
@@ -235,6 +236,12 @@ def test_device_config_behind_a_bridge_names_its_requester() -> None:
         ("ep0", "ep0.sock", 0x108, 0x100, 0),
         ("ep1", "ep1.sock", 0x80, None, 1),
     ]
+
+
+def test_device_config_of_what_may_be_unplugged_has_no_msix() -> None:
+    specs = (EndpointSpec(place=Place.HOTPLUG), EndpointSpec(place=Place.PORT))
+    rows = config_of(Scenario(endpoints=specs))["endpoint"]
+    assert [row.get("no_msix", False) for row in rows] == [True, False]
 
 
 def test_device_config_behind_qemus_iommu_has_no_aliases() -> None:
