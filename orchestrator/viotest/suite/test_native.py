@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from viotest.guest.probe import Probe
     from viotest.report.device_log import DeviceLog
     from viotest.scenario.model import EndpointFunction, Mode, Topology
-    from viotest.suite.conftest import Opener
     from viotest.suite.context import Context
 
 _MIB = 1 << 20
@@ -86,14 +85,13 @@ def _bound(driver: NativeDriver, option: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _passthrough(
-    probe: Probe, opener: Opener, endpoint: EndpointFunction, mode: Mode
+    probe: Probe, endpoint: EndpointFunction, mode: Mode
 ) -> Iterator[Passthrough]:
-    # vfio-probe has one device open at a time.
-    opener.close()
     binding = bind(probe, endpoint, traced=False)
     if binding.error is not None:
         raise refused(binding.error, "bind to vfio-pci")
-    pt = Passthrough(probe, endpoint, mode)
+    # Beside the dma engine, which another check may have left open.
+    pt = Passthrough(probe, endpoint, mode, device="native")
     try:
         pt.open()
         try:
@@ -187,11 +185,9 @@ def test_nvme_image(
     _expect_translated(watch, nvme)
 
 
-def test_nvme_passthrough(
-    probe: Probe, opener: Opener, nvme: EndpointFunction, mode: Mode
-) -> None:
+def test_nvme_passthrough(probe: Probe, nvme: EndpointFunction, offered: Mode) -> None:
     with (
-        _passthrough(probe, opener, nvme, mode) as pt,
+        _passthrough(probe, nvme, offered) as pt,
         steps.mapped(pt, "queues", 3 * PAGE, flags="rw", byte=0) as iova,
     ):
         expect(nvme_identify(pt, "queues", iova), "viotest NVMe", "model's name")
@@ -226,11 +222,9 @@ def test_ioat_dmatest(
     _expect_translated(watch, ioat)
 
 
-def test_ioat_passthrough(
-    probe: Probe, opener: Opener, ioat: EndpointFunction, mode: Mode
-) -> None:
+def test_ioat_passthrough(probe: Probe, ioat: EndpointFunction, offered: Mode) -> None:
     with (
-        _passthrough(probe, opener, ioat, mode) as pt,
+        _passthrough(probe, ioat, offered) as pt,
         steps.mapped(pt, "ring", PAGE, flags="rw", byte=0) as ring,
         steps.mapped(pt, "source", 64 * 1024, flags="rw", byte=0) as source,
         steps.mapped(pt, "target", 64 * 1024, flags="rw", byte=0) as target,
