@@ -152,7 +152,7 @@ def test_core_refuses_an_image_that_cannot_be(tmp_path: Path) -> None:
         model="nvme",
         image=str(tmp_path / "absent.img"),
     )
-    with pytest.raises(CoreError, match="absent.img") as caught:
+    with pytest.raises(CoreError, match=r"absent\.img") as caught:
         Core(_config(tmp_path, endpoints=(endpoint,)))
     assert caught.value.errno == errno.ENOENT
 

@@ -115,32 +115,19 @@ static enum dma_engine_status engine_status(const struct run *run)
 static void log_descriptor(struct run *run)
 {
 	const struct descriptor *desc = &run->desc;
-	struct endpoint *endpoint = &run->ioat->endpoint;
-	uint64_t now = log_now_ns(), duration = now - desc->start_ns;
 	uint32_t snoop = desc->control &
 			 (IOAT_CONTROL_SOURCE_NO_SNOOP | IOAT_CONTROL_DESTINATION_NO_SNOOP);
-	enum dma_engine_status status = engine_status(run);
-	struct viommu_log_record record = {
-		.time_ns = now,
-		.kind = VIOMMU_LOG_DMA,
-		.status = status,
-		.endpoint = endpoint->id,
-		.domain = UINT32_MAX,
+	const struct viommu_log_record record = {
+		.status = engine_status(run),
 		/* Bits 8 and 9: no-snoop reads and writes. */
 		.flags = DMA_OP_COPY | snoop << 7,
 		/* One that could not be read itself has nothing but its address. */
 		.start = desc->length ? desc->source : desc->addr,
 		.end = desc->length ? desc->source + desc->length - 1 : desc->addr,
 		.target = desc->destination,
-		.duration_ns = duration < UINT32_MAX ? duration : UINT32_MAX,
-		.source = endpoint->source,
 	};
 
-	log_append(endpoint->ctx->log, &record);
-	log_count(endpoint->ctx->log, VIOMMU_COUNT_DMA_TRANSACTIONS, 1);
-	atomic_fetch_add(&endpoint->transactions, 1);
-	if (status != DMA_STATUS_OK)
-		log_count(endpoint->ctx->log, VIOMMU_COUNT_DMA_ERRORS, 1);
+	dma_log(&run->ioat->endpoint, record, desc->start_ns);
 }
 
 /*

@@ -138,30 +138,18 @@ static bool fetch(struct nvme_run *run, uint64_t addr)
 static void log_command(struct nvme_run *run)
 {
 	struct endpoint *endpoint = &run->nvme->endpoint;
-	uint64_t now = log_now_ns(), duration = now - run->start_ns;
-	struct viommu_log_record record = {
-		.time_ns = now,
-		.kind = VIOMMU_LOG_DMA,
+	const struct viommu_log_record record = {
 		.status = run->status,
-		.endpoint = endpoint->id,
-		.domain = UINT32_MAX,
 		.flags = run->is_write ? DMA_OP_WRITE : DMA_OP_READ,
 		.start = run->command.prp1,
 		.end = run->command.prp1 + run->length - 1,
 		.target = run->media,
-		.duration_ns = duration < UINT32_MAX ? duration : UINT32_MAX,
-		.source = endpoint->source,
 	};
 
 	if (run->status == DMA_STATUS_FAULT)
 		fault_report(endpoint, &run->transfer.fault);
-	if (!run->length)
-		return;
-	log_append(endpoint->ctx->log, &record);
-	log_count(endpoint->ctx->log, VIOMMU_COUNT_DMA_TRANSACTIONS, 1);
-	atomic_fetch_add(&endpoint->transactions, 1);
-	if (run->status != DMA_STATUS_OK)
-		log_count(endpoint->ctx->log, VIOMMU_COUNT_DMA_ERRORS, 1);
+	if (run->length)
+		dma_log(endpoint, record, run->start_ns);
 }
 
 /*
