@@ -39,7 +39,8 @@ enum viommu_log_kind {
 	VIOMMU_LOG_MALFORMED_REQUEST = 7, /* start: readable bytes, end: writable bytes */
 	VIOMMU_LOG_FAULT = 8,             /* status: reason, flags: access, start: address */
 	VIOMMU_LOG_FAULT_DROPPED = 9,     /* as FAULT; the event queue had no buffer */
-	VIOMMU_LOG_DMA = 10, /* status: engine status, flags: opcode, start: IOVA, end: inclusive */
+	/* status: engine status, flags: opcode, and 1 << 8 and 9 for no-snoop reads, writes */
+	VIOMMU_LOG_DMA = 10, /* start: IOVA, end: inclusive */
 	VIOMMU_LOG_IRQ = 11, /* start: vector */
 	VIOMMU_LOG_MSI_WRITE = 12, /* start: address inside the MSI window, target: data */
 	VIOMMU_LOG_BUS_MASTER = 13, /* flags: 1 on, 0 off */
