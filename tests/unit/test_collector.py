@@ -63,7 +63,7 @@ class FakeSession:
         return found
 
     @contextlib.contextmanager
-    def phase(self, phase: Phase) -> Iterator[None]:
+    def phase(self, phase: Phase, *, scale: float = 1.0) -> Iterator[None]:
         self.phases.append(phase)
         yield
 

@@ -224,10 +224,10 @@ def test_endpoint_is_read(value: str, spec: EndpointSpec) -> None:
     ("value", "words"),
     [
         ("dma-engin", "did you mean dma-engine"),
-        ("standart", "did you mean standard"),
+        ("std", "did you mean standard"),
         ("standard@port", "takes no place"),
         ("ioat@prt", "did you mean port"),
-        ("ioat@", "known: root, port, bridge"),
+        ("ioat@", "known: root, port, hotplug, bridge"),
         ("ioat,iomu=1", "unknown key 'iomu'"),
         ("ioat,iommu=x", "iommu=x is no index"),
         ("ioat,iommu=-1", "iommu=-1 is no index"),
@@ -245,7 +245,10 @@ def test_standard_endpoints_leave_out_what_qemu_cannot_do() -> None:
     ours = parse_settings({"endpoint": ["standard"]}).scenario
     assert ours.endpoints == STANDARD_ENDPOINTS
     qemus = parse_settings({"endpoint": ["standard"], "iommu": ["qemu"]}).scenario
-    assert set(ours.endpoints) - set(qemus.endpoints) == {EndpointSpec(iommu=1)}
+    assert set(ours.endpoints) - set(qemus.endpoints) == {
+        EndpointSpec(iommu=1),
+        EndpointSpec(place=Place.BRIDGE),
+    }
 
 
 def test_every_option_is_named_once_and_has_a_variable() -> None:

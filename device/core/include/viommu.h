@@ -141,7 +141,7 @@ struct viommu_config {
 	const char *log_path; /* created, or truncated; NULL: anonymous memory */
 	uint64_t log_capacity; /* records, a power of two; 0: 65536 */
 	uint32_t nr_workers; /* DMA worker threads; 0: 2 */
-	uint32_t poll_us; /* look at request rings for so long before sleeping, 20 at most; 0: not */
+	uint32_t poll_us; /* look at request rings for so long before sleeping, 100 at most; 0: not */
 	uint32_t nr_cpus; /* processors that guests leave us: without one to spare, nothing polls */
 };
 
@@ -191,6 +191,7 @@ struct viommu_endpoint_config {
 	const struct viommu_resv_mem *resv;
 	size_t nr_resv;
 	uint32_t nr_vectors; /* MSI-X vectors, up to 32 (ioat: 4, one for each channel); 0: 4 */
+	bool no_msix; /* INTx only: QEMU 11.1 aborts when it unplugs a function with MSI-X */
 	uint32_t model; /* enum viommu_model */
 	const char *image; /* nvme: a regular file of whole 512 byte blocks; NULL otherwise */
 	bool read_only; /* nvme */

@@ -23,7 +23,9 @@ static int create_vfu(struct endpoint *endpoint, const struct viommu_endpoint_co
 	vfu_config.endpoint = endpoint->id;
 	vfu_config.nr_vectors = nr_vectors;
 	/* As many as MSI-X has, rounded down to a power of two; or none. */
-	if (vfu_config.nr_msi)
+	if (!nr_vectors)
+		vfu_config.nr_msi = 0;
+	else if (vfu_config.nr_msi)
 		vfu_config.nr_msi = 1u << (31 - __builtin_clz(nr_vectors));
 	vfu_config.opaque = endpoint;
 	vfu_config.reactor = endpoint->ctx->reactor;
@@ -46,7 +48,7 @@ int endpoint_create(struct viommu_ctx *ctx, struct iommu *iommu, uint32_t source
 	if (config->nr_vectors > model->max_vectors ||
 	    (config->image && config->model != VIOMMU_MODEL_NVME))
 		return -EINVAL;
-	nr_vectors = config->nr_vectors ?: model->default_vectors;
+	nr_vectors = config->no_msix ? 0 : config->nr_vectors ?: model->default_vectors;
 	endpoint = calloc(1, model->size);
 	if (!endpoint)
 		return -ENOMEM;

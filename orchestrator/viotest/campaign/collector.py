@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from viotest.campaign.guests import Guests
     from viotest.campaign.session import Session
+    from viotest.scenario.model import Scenario
     from viotest.suite.catalog import Check
 
 _Judged = tuple[Outcome, str, str]
@@ -38,6 +39,8 @@ RESULT = "viotest_result"
 
 #: The watch recognises a dead process within 100 ms.
 _LOSS_NEWS = 0.2
+# So many times the deadline of a check is that of a slow one.
+_SLOW_SCALE = 4.0
 
 
 def check_of(item: pytest.Item) -> Check:
@@ -97,8 +100,7 @@ class Collector:
             item
             for item in items
             # pytest leaves one item of a test whose modes are none of this run's.
-            if check_of(item).modes_among(scenario.modes)
-            and _is_wanted(item, scenario.checks)
+            if check_of(item).modes_among(scenario.modes) and _is_wanted(item, scenario)
         ]
         modes = ["", *scenario.modes]
         wanted.sort(
@@ -136,7 +138,8 @@ class Collector:
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Give the check its deadline, and notice a guest that died quietly."""
         try:
-            with self._session.phase(Phase.CHECK):
+            scale = _SLOW_SCALE if check_of(item).slow else 1.0
+            with self._session.phase(Phase.CHECK, scale=scale):
                 result = yield
         except (CheckFailed, ProbeError):
             # A dead device answers all ones and moves nothing: what looks like the
@@ -277,10 +280,14 @@ class Collector:
         return outcome, reason, details
 
 
-def _is_wanted(item: pytest.Item, patterns: tuple[str, ...]) -> bool:
+def _is_wanted(item: pytest.Item, scenario: Scenario) -> bool:
+    if not scenario.checks:
+        return not check_of(item).slow or len(scenario.endpoints) > 1
     names = (check_of(item).name, check_id(item))
-    return not patterns or any(
-        fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names
+    return any(
+        fnmatch.fnmatchcase(name, pattern)
+        for pattern in scenario.checks
+        for name in names
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What /proc knows about the time of a process."""
+"""What /proc knows about a process: its time, its threads."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ def process_cpu_seconds(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
+
+
+def process_threads(pid: int) -> list[int]:
+    """Return the ids of a process's threads; empty when the process is gone."""
+    try:
+        return [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return []
 
 
 def process_start_ns() -> int:
