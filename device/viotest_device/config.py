@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _U64 = (1 << 64) - 1
 _U32 = (1 << 32) - 1
-_MAX_POLL_US = 20
+_MAX_POLL_US = 100
+_DEFAULT_POLL_US = 20
 
 #: What an endpoint is to its guest, in the order of ``enum viommu_model``.
 MODELS = ("dma-engine", "ioat", "nvme")
@@ -285,7 +286,7 @@ def parse_config(text: str) -> DeviceConfig:
         log_capacity=log.integer("records", 1 << 28),
         mutants=tuple(mutants),
         inject=tuple(_inject(row) for row in root.tables("inject")),
-        poll_us=polling.integer("us", _MAX_POLL_US, _MAX_POLL_US),
+        poll_us=polling.integer("us", _MAX_POLL_US, _DEFAULT_POLL_US),
         vcpus=vcpus or None,
     )
     for table in (log, monitor, polling, root):

@@ -261,6 +261,20 @@ def test_nearest_without_a_guess_lists_what_there_is() -> None:
     assert nearest("zzz", ["q35", "virt"]) == "known: q35, virt"
 
 
+def test_workers_shape_the_run_and_reboots_the_scenario() -> None:
+    settings = parse_settings({"workers": ["3"], "reboots": ["0"]})
+    assert (settings.workers, settings.scenario.reboots) == (3, 0)
+    assert parse_settings({}).scenario.reboots == 2
+    config = scenario_config(settings.scenario)
+    assert parse_settings(raw_from_config(config, "x")).scenario == settings.scenario
+
+
+@pytest.mark.parametrize("raw", [{"workers": ["0"]}, {"reboots": ["-1"]}])
+def test_number_of_guests_out_of_range_is_refused(raw: dict[str, list[str]]) -> None:
+    with pytest.raises(UsageError, match="out of range"):
+        parse_settings(raw)
+
+
 @pytest.mark.parametrize("value", ["1000", "65537", "512", "33554432", "x"])
 def test_log_records_must_be_a_power_of_two_in_range(value: str) -> None:
     with pytest.raises(UsageError, match="--log-records"):

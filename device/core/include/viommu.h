@@ -141,7 +141,7 @@ struct viommu_config {
 	const char *log_path; /* created, or truncated; NULL: anonymous memory */
 	uint64_t log_capacity; /* records, a power of two; 0: 65536 */
 	uint32_t nr_workers; /* DMA worker threads; 0: 2 */
-	uint32_t poll_us; /* look at request rings for so long before sleeping, 20 at most; 0: not */
+	uint32_t poll_us; /* look at request rings for so long before sleeping, 100 at most; 0: not */
 	uint32_t nr_cpus; /* processors that guests leave us: without one to spare, nothing polls */
 };
 

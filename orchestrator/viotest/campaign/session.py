@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any, Self
 
 from viotest.campaign.janitor import start_janitor
 from viotest.campaign.plan import INITRD
-from viotest.campaign.proc import process_cpu_seconds
+from viotest.campaign.proc import process_cpu_seconds, process_threads
 from viotest.guest.clock import tie_clocks
 from viotest.guest.guest import Guest
 from viotest.guest.keys import GuestKeys
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from viotest.campaign.plan import Plan
     from viotest.guest.clock import ClockMap
     from viotest.guest.guest import ProbeProcess
+    from viotest.guest.kernel_log import Splat
     from viotest.guest.probe import Probe
     from viotest.machine.hotplug import Unplug
     from viotest.machine.launch import RunningMachine
@@ -42,6 +42,9 @@ _MODULE_PARAMS = (
     "vfio_iommu_type1 allow_unsafe_interrupts=1",
     "iommufd allow_unsafe_interrupts=1",
 )
+
+#: For one command of QEMU's monitor.
+_ANSWER_TIMEOUT = 10.0
 
 _KMSG_MARK = "viotest: end of the checks"
 
@@ -248,6 +251,8 @@ class Session:
             )
             guest.connect(timeout=timeout)
             self.mark("ssh")
+            # What the boot has said is no check's fault: see the records of guests.
+            guest.probe.call("dmesg", clear=1)
             self._clock = guest.measure_clock(timeout=timeout)
         return guest
 
@@ -285,14 +290,37 @@ class Session:
         """Note that a phase has been reached, now."""
         self.marks[name] = self.timeline.mark(name)
 
+    def new_splats(self) -> list[Splat]:
+        """Return what the guest's kernel has complained of since the last call.
+
+        :raise GuestLostError: When the guest is lost.
+        :raise GuestError: When it does not answer.
+        """
+        assert self._guest is not None
+        # The answer passes by its kernel_log, as those to the checks' own reading do.
+        self._guest.probe.call("dmesg")
+        return self._guest.kernel_log.splats()
+
     def cpu_seconds(self) -> dict[str, float]:
-        """Return the CPU time of each process so far, user and system."""
+        """Return the CPU time of both processes so far, user and system."""
         assert self._running is not None
         return {
-            "orchestrator": time.process_time(),
             "device": process_cpu_seconds(self._running.device.process.pid),
             "qemu": process_cpu_seconds(self._running.machine.process.pid),
         }
+
+    def vcpu_threads(self) -> list[int]:
+        """Return the ids of the threads that are the guest's CPUs."""
+        assert self._running is not None
+        monitor = self._running.machine.monitor
+        cpus = monitor.execute("query-cpus-fast", timeout=_ANSWER_TIMEOUT)
+        assert isinstance(cpus, list)
+        return [int(cpu["thread-id"]) for cpu in cpus]
+
+    def device_threads(self) -> list[int]:
+        """Return the ids of the device's threads."""
+        assert self._running is not None
+        return process_threads(self._running.device.process.pid)
 
     @property
     def clock(self) -> Mapping[str, object]:

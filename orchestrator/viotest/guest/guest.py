@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from viotest.guest.clock import ClockMap, RoundTrip, map_clock
 from viotest.guest.errors import GuestError
+from viotest.guest.kernel_log import KernelLog
 from viotest.guest.probe import Probe
 from viotest.guest.ssh import SshSession
 from viotest.machine.record import ignore
@@ -78,6 +79,8 @@ connect_ssh`); the guest's from now on.
         self._record = record
         self._channel: LineChannel | None = None
         self._probe = probe
+        #: What was read of the kernel's log.
+        self.kernel_log = KernelLog()
 
     def __enter__(self) -> Guest:
         return self
@@ -118,9 +121,9 @@ connect_ssh`); the guest's from now on.
             self._channel.close()
         self._channel = self._ssh.open_line_channel(PROBE_COMMAND, timeout)
         if self._probe is None:
-            self._probe = Probe(self._channel)
+            self._probe = Probe(self._channel, on_reply=self.kernel_log.take)
         else:
-            self._probe.reconnect(self._channel)
+            self._probe.reconnect(self._channel, on_reply=self.kernel_log.take)
 
     @contextmanager
     def start_probe(self, *, timeout: float) -> Iterator[ProbeProcess]:

@@ -108,6 +108,7 @@ def device_config(scenario: Scenario, topology: Topology) -> str:
         "",
         "[polling]",
         f"vcpus = {scenario.smp}",
+        f"us = {scenario.poll_us}",
     ]
     for iommu in topology.iommus:
         lines += ["", "[[iommu]]", *_function_config(iommu)]

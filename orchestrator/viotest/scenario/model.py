@@ -156,12 +156,16 @@ class Scenario:
     #: Deliberate device defects, by the device's own names.
     mutants: tuple[str, ...] = ()
     endpoints: tuple[EndpointSpec, ...] = (EndpointSpec(),)
+    #: How long our virtio-iommu may look at its ring before it sleeps, microseconds.
+    poll_us: int = 20
     #: How many records the device's log holds before it overwrites the oldest.
     log_records: int = 65536
     #: Phase deadlines in seconds that differ from the defaults, sorted by phase.
     timeouts: tuple[tuple[Phase, float], ...] = ()
     #: A kernel that does not reach the beacon is bad (exit 1), not untestable (125).
     boot_fail_is_bad: bool = False
+    #: How often, in each mode, another guest takes the place of one that is lost.
+    reboots: int = 2
 
     @property
     def any_mode(self) -> bool:

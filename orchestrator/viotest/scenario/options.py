@@ -128,6 +128,19 @@ OPTIONS: tuple[Option, ...] = (
         "switch on a deliberate defect of the device (viotest-device mutants)",
     ),
     Option(
+        "reboots",
+        Kind.ONE,
+        "N",
+        "boot another guest for the checks that are left when one is lost or its"
+        " kernel has complained, N times in each mode (default: 2)",
+    ),
+    Option(
+        "workers",
+        Kind.ONE,
+        "N",
+        "spread the modes over N workers with a guest each (default: 1)",
+    ),
+    Option(
         "endpoint",
         Kind.MANY,
         "MODEL[@PLACE][,iommu=N]",
@@ -135,6 +148,13 @@ OPTIONS: tuple[Option, ...] = (
         f" {', '.join(EndpointModel)}; places: {', '.join(Place)} (default: root);"
         " N: which virtio-iommu translates it (default: 0). standard: a set that"
         " every check finds what it needs in",
+    ),
+    Option(
+        "poll",
+        Kind.ONE,
+        "US",
+        "how long our virtio-iommu may look at its ring before it sleeps, in"
+        " microseconds (default: 20; 0: not at all)",
     ),
     Option(
         "log-records",
@@ -185,6 +205,8 @@ class Settings:
     dry_run: bool = False
     json: bool = False
     verbose: bool = False
+    #: How many workers share the modes.
+    workers: int = 1
 
 
 def nearest(value: str, valid: Iterable[str]) -> str:
@@ -286,9 +308,11 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         qemu_args=values.many("qemu-arg"),
         mutants=values.many("device-mutant"),
         endpoints=_endpoints(values.many("endpoint"), iommu) or Scenario.endpoints,
+        poll_us=values.integer("poll", Scenario.poll_us, 0, 100),
         log_records=_log_records(values),
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
+        reboots=values.integer("reboots", Scenario.reboots, 0, 100),
     )
     out = values.text("out", "")
     return Settings(
@@ -297,6 +321,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         dry_run="dry-run" in raw,
         json="json" in raw,
         verbose="verbose" in raw,
+        workers=values.integer("workers", Settings.workers, 1, 64),
     )
 
 
@@ -445,7 +470,9 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "qemu-arg": list(scenario.qemu_args),
         "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
         "device-mutant": list(scenario.mutants),
+        "reboots": scenario.reboots,
         "endpoint": [str(spec) for spec in scenario.endpoints],
+        "poll": scenario.poll_us,
         "log-records": scenario.log_records,
     }
     if scenario.modules is not None:
