@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 # What the modules need on this machine: see reference "MSI not isolated" in the
 # failure texts. busybox insmod ignores the kernel command line.
-_MODULE_PARAMS = ("vfio_iommu_type1 allow_unsafe_interrupts=1",)
+_MODULE_PARAMS = (
+    "vfio_iommu_type1 allow_unsafe_interrupts=1",
+    "iommufd allow_unsafe_interrupts=1",
+)
 
 _KMSG_MARK = "viotest: end of the checks"
 

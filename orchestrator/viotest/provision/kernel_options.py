@@ -64,8 +64,14 @@ GUEST_MODULES = (
     "vfio_pci",
     "virtio_net",
 )
-#: Loaded when the kernel has them.
-OPTIONAL_MODULES = ("pvpanic_pci",)
+#: Loaded when the kernel has them. iommufd by name, too: not every kernel that has it
+#: has VFIO depend on it.
+OPTIONAL_MODULES = ("pvpanic_pci", "iommufd")
+#: In the guest when the kernel has them, and not loaded: native drivers of endpoints,
+#: which would take these away from the checks. ``load-module NAME`` loads one.
+EXTRA_MODULES = ("nvme", "ioatdma", "dmatest", "igb")
+#: All that a guest may hold; what they depend on comes on top.
+ALL_MODULES = (*GUEST_MODULES, *OPTIONAL_MODULES, *EXTRA_MODULES)
 
 
 def missing_options(config: Mapping[str, str], release: str) -> list[Option]:
