@@ -88,9 +88,7 @@ def build_command(arguments: argparse.Namespace) -> int:
     from viotest.provision.kernel import BUILD
     from viotest.provision.progress import TerminalProgress
 
-    recipe = Recipe(
-        arguments.source, tuple(arguments.patch), tuple(arguments.fragment)
-    )
+    recipe = Recipe(arguments.source, tuple(arguments.patch), tuple(arguments.fragment))
     print(BUILD + build_named(recipe, arguments.name, TerminalProgress()))
     return 0
 

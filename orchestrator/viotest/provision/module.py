@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from viotest.errors import UsageError
 from viotest.provision import cache
-from viotest.provision.kbuild.make import BuildError, apply_patch, first_error, strip
+from viotest.provision.kbuild.make import (
+    BuildError,
+    apply_patch,
+    first_error,
+    read_patch,
+    strip,
+)
 from viotest.provision.kernel import BUILD, DEBIAN_KERNELS, provide_kernel
 
 if TYPE_CHECKING:
@@ -62,10 +68,7 @@ def _build_debian_module(kernel_spec: str, patch: Path, progress: Progress) -> P
         what = f"modules are rebuilt for build:NAME and Debian's, not for {kernel_spec}"
         hint = f"known: {', '.join(DEBIAN_KERNELS)}; viotest kernel build makes others"
         raise UsageError(what, hint=hint)
-    try:
-        changes = patch.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {patch}: {error.strerror}") from error
+    changes = read_patch(patch)
     release = provide_kernel(kernel_spec, None, progress).release
 
     def build(folder: Path) -> Mapping[str, Any]:

@@ -7,15 +7,16 @@ or an option that did not stick; :class:`~viotest.provision.kbuild.make.BuildErr
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from viotest.errors import UsageError
 from viotest.provision import cache
 from viotest.provision.kbuild import config
 from viotest.provision.kbuild.make import (
     apply_patch,
+    read_patch,
     require_tools,
     run_make,
     strip,
@@ -25,7 +26,7 @@ from viotest.provision.kbuild.source import Source, find_source
 from viotest.provision.kbuild.tree import TREE, keep_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from viotest.provision.progress import Progress
@@ -62,7 +63,7 @@ def build_kernel(recipe: Recipe, progress: Progress) -> cache.Entry:
     :raise UsageError: When an input is wrong.
     :raise BuildError: When a patch does not apply or the compiler fails.
     """
-    patches = [(path, _read(path)) for path in recipe.patches]
+    patches = [(path, read_patch(path)) for path in recipe.patches]
     fragments = config.read_fragments(recipe.fragments)
     source = find_source(recipe.source, progress)
     key = cache.digest_of(
@@ -75,25 +76,37 @@ def build_kernel(recipe: Recipe, progress: Progress) -> cache.Entry:
 
     def build(folder: Path) -> Mapping[str, Any]:
         require_tools()
-        cache.require_space(folder, SPACE)
-        with cache.scratch() as tmp:
-            tree = tmp / "linux"
-            tree.mkdir()
-            source.unpack(tree)
-            for path in recipe.patches:
-                apply_patch(tree, path, source.spec)
+        with unpacked(source) as tree:
+            apply_patches(tree, recipe, source)
             return _build(tree, folder, source, fragments, progress)
 
     what = f"kernel {source.name}"
     return cache.provide(KIND, key, build, progress, what=what)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        what = f"cannot read the patch {path}: {error.strerror}"
-        raise UsageError(what) from error
+@contextlib.contextmanager
+def unpacked(source: Source) -> Iterator[Path]:
+    """Unpack a source for as long as the context lives.
+
+    :param source: The source.
+    :raise UsageError: When it is none, or the disk is too small.
+    """
+    with cache.scratch() as tmp:
+        cache.require_space(tmp, SPACE)
+        tree = tmp / "linux"
+        tree.mkdir()
+        source.unpack(tree)
+        yield tree
+
+
+def apply_patches(tree: Path, recipe: Recipe, source: Source) -> None:
+    """Apply a recipe's patches, in order.
+
+    :param tree: The source, unpacked.
+    :raise BuildError: When one does not apply.
+    """
+    for path in recipe.patches:
+        apply_patch(tree, path, source.spec)
 
 
 def _build(

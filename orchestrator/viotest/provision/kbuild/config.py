@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from viotest.errors import UsageError
@@ -17,6 +16,7 @@ from viotest.provision import assets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 #: What tinyconfig is made of, as far as a tree has it.
 TINY = (

@@ -14,7 +14,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from viotest.errors import UntestableError
+from viotest.errors import UntestableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -57,11 +57,23 @@ def require_tools() -> None:
     :raise BuildError: When something is missing; names the packages.
     """
     missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
-    if "gcc" not in missing and not _has_header(_LIBELF):
+    if "gcc" not in missing and not has_header(_LIBELF):
         missing.append("libelf-dev")
     if missing:
         hint = f"sudo apt-get install {' '.join(missing)}"
         raise BuildError(f"a kernel build needs {', '.join(missing)}", hint=hint)
+
+
+def has_header(name: str) -> bool:
+    """Tell whether the host's compiler finds a header.
+
+    :param name: As in an ``#include``.
+    """
+    command = ["gcc", "-E", "-include", name, "-x", "c", os.devnull, "-o", os.devnull]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    return done.returncode == 0
 
 
 def toolchain() -> tuple[str, str]:
@@ -117,6 +129,18 @@ def run_make(
     if process.returncode != 0:
         raise BuildError(f"make {' '.join(targets)}: {first_error(said)}")
     return nr_made
+
+
+def read_patch(path: Path) -> bytes:
+    """Return a patch's content.
+
+    :raise UsageError: When it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        what = f"cannot read the patch {path}: {error.strerror}"
+        raise UsageError(what) from error
 
 
 def apply_patch(tree: Path, patch: Path, what: str) -> None:
@@ -211,14 +235,6 @@ def _compiler() -> list[str]:
     if not shutil.which("ccache"):
         return []
     return ["CC=ccache gcc", "HOSTCC=ccache gcc"]
-
-
-def _has_header(name: str) -> bool:
-    command = ["gcc", "-E", "-include", name, "-x", "c", os.devnull, "-o", os.devnull]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    return done.returncode == 0
 
 
 def _version(tool: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from viotest.errors import UsageError
 from viotest.provision import cache
 from viotest.provision.kbuild.source import PROVIDED, source_name
+from viotest.provision.kernel import BUILD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from viotest.provision.kbuild.build import Recipe
     from viotest.provision.progress import Progress
 
-#: What marks the name of a built kernel.
-from viotest.provision.kernel import BUILD as PREFIX
+
 #: The folder of the cache.
 KIND = "kernel-name"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,99}")
@@ -70,28 +70,37 @@ def provide_named(name: str, progress: Progress) -> cache.Entry:
     :raise ViotestError: As :func:`~viotest.provision.kbuild.build.build_kernel`.
     """
     from viotest.provision.kbuild.build import KIND as BUILDS
-    from viotest.provision.kbuild.build import Recipe, build_kernel
+    from viotest.provision.kbuild.build import build_kernel
+
+    recipe = find_recipe(name)
+    key = _recalled(name).get("key")
+    if name not in PROVIDED and key is not None:
+        found = cache.find(BUILDS, key)
+        if found is not None:
+            return found
+    entry = build_kernel(recipe, progress)
+    if entry.path.name != key:
+        _remember(name, recipe, entry)
+    return entry
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return what a named kernel is built from.
+
+    :param name: Without the prefix.
+    :raise UsageError: When no kernel has that name.
+    """
+    from viotest.provision.kbuild.build import Recipe
 
     if name in PROVIDED:
-        recipe = Recipe(name)
-        entry = build_kernel(recipe, progress)
-        if _recalled(name).get("key") != entry.path.name:
-            _remember(name, recipe, entry)
-        return entry
+        return Recipe(name)
     memo = _recalled(name)
     if not memo:
         raise _unknown(name)
-    found = cache.find(BUILDS, memo["key"])
-    if found is not None:
-        return found
-    recipe = Recipe(
-        memo["source"],
-        tuple(Path(path) for path in memo["patches"]),
-        tuple(Path(path) for path in memo["fragments"]),
+    patches, fragments = memo["patches"], memo["fragments"]
+    return Recipe(
+        memo["source"], tuple(map(Path, patches)), tuple(map(Path, fragments))
     )
-    entry = build_kernel(recipe, progress)
-    _remember(name, recipe, entry)
-    return entry
 
 
 def list_named() -> list[Named]:
@@ -139,5 +148,5 @@ def _checked(name: str) -> str:
 def _unknown(name: str) -> UsageError:
     known = [row.name for row in list_named()]
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    hint = f"nearest: {PREFIX}{nearest}; viotest kernel list shows all, or build it"
-    return UsageError(f"no kernel {PREFIX}{name} has been built", hint=hint)
+    hint = f"nearest: {BUILD}{nearest}; viotest kernel list shows all, or build it"
+    return UsageError(f"no kernel {BUILD}{name} has been built", hint=hint)

@@ -15,6 +15,7 @@ from viotest.provision import cache
 from viotest.provision.kbuild.make import (
     apply_patch,
     patched_files,
+    read_patch,
     require_tools,
     run_make,
     strip,
@@ -45,21 +46,18 @@ def rebuild_modules(
     :raise UsageError: When the patch cannot be read, or is to more than modules.
     :raise BuildError: When it does not apply, does not build, or changes nothing.
     """
-    try:
-        changes = patch.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {patch}: {error.strerror}") from error
+    changes = read_patch(patch)
 
     def build(folder: Path) -> Mapping[str, Any]:
         require_tools()
-        with cache.scratch() as tmp:
-            with progress.step(f"building modules of {what} with {patch.name}"):
-                unpack_tree(kernel.path / TREE, tmp)
-                _require_modules_only(tmp, patched_files(changes), what, patch)
-                apply_patch(tmp, patch, what)
-                run_make(tmp, ["modules"])
-                original = kernel.path / kernel.facts["modules"] / "kernel"
-                built = _keep_changed(tmp, original, kernel.facts["built"], folder)
+        step = progress.step(f"building modules of {what} with {patch.name}")
+        with cache.scratch() as tmp, step:
+            unpack_tree(kernel.path / TREE, tmp)
+            _require_modules_only(tmp, patched_files(changes), what, patch)
+            apply_patch(tmp, patch, what)
+            run_make(tmp, ["modules"])
+            original = kernel.path / kernel.facts["modules"] / "kernel"
+            built = _keep_changed(tmp, original, kernel.facts["built"], folder)
         if not built:
             hint = "does it change more than comments?"
             raise UsageError(f"{patch.name} changes no module of {what}", hint=hint)
