@@ -26,9 +26,13 @@ BUILTIN_FILES = ".viotest.builtin"
 #: Kept whole: what every module is compiled with, and what checks that it is current.
 _FOLDERS = ("include", "scripts", "arch/x86")
 #: Kept wherever they are, for make to walk through the folders.
-_WALKED = re.compile(r"(Makefile|Kbuild|Kconfig).*")
+_WALKED = re.compile(r"(Makefile|Kbuild|Kconfig).*|.*\.bc")
 #: Objects in these folders are never part of a module.
 _TOOLS = "tools"
+#: Linked into every module, since 6.13.
+_COMMON = ".module-common.o"
+#: Programs of the build, which make looks after each time.
+_HOST_TOOLS = ("scripts/", "arch/x86/tools/")
 #: The tools are kept as built: their sources are many, and know absolute paths.
 _KEPT_TOOLS = ("tools/objtool/objtool",)
 _TOOLS_MAKEFILE = """\
@@ -82,7 +86,7 @@ def module_objects(tree: Path) -> frozenset[str]:
 
     :param tree: The top of the tree.
     """
-    objects = set()
+    objects = {_COMMON}
     for line in (tree / "modules.order").read_text("utf-8").split():
         stem = line.removesuffix(".o").removesuffix(".ko")
         objects |= {f"{stem}.o", f"{stem}.mod.o"}
@@ -98,7 +102,7 @@ def builtin_files(tree: Path, modules: Iterable[str]) -> set[str]:
     :param tree: The top of the tree.
     :param modules: What :func:`module_objects` returns.
     """
-    of_modules = {*modules, ".module-common.o"}
+    of_modules = frozenset(modules)
     files: set[str] = set()
     for command in tree.rglob(".*.cmd"):
         name = command.relative_to(tree)
@@ -112,9 +116,9 @@ def builtin_files(tree: Path, modules: Iterable[str]) -> set[str]:
 
 
 def _kept(tree: Path, modules: frozenset[str]) -> Iterator[str]:
-    folders = {Path(name).parent for name in modules}
+    sources = {Path(name).parent for name in modules - {_COMMON}}
     # drivers/iommu/iommufd includes headers of drivers/iommu.
-    sources = {Path(*folder.parts[:2]) for folder in folders}
+    around = {parent for folder in sources for parent in folder.parents}
     for name in _TOP:
         if (tree / name).exists():
             yield name
@@ -123,13 +127,16 @@ def _kept(tree: Path, modules: frozenset[str]) -> Iterator[str]:
         top = Path(where).relative_to(tree)
         if str(top) in ("tools", "Documentation"):
             names.clear()
-        if top.parent.name == "arch" and top.name != "x86":
-            names.clear()
         whole = any(top.is_relative_to(folder) for folder in _FOLDERS)
         source = any(top.is_relative_to(folder) for folder in sources)
         for file in files:
             path = str(top / file)
-            if _WALKED.fullmatch(file) or _is_kept(path, modules, whole, source):
+            header = top in around and file.endswith(".h")
+            # Constants that make takes from a compiled file, and checks each time.
+            constants = file.endswith(".c") and f"{file[:-2]}.s" in files
+            if header or constants or _WALKED.fullmatch(file):
+                yield path
+            elif _is_kept(path, modules, whole, source):
                 yield path
 
 
@@ -139,7 +146,7 @@ def _is_kept(path: str, modules: frozenset[str], whole: bool, source: bool) -> b
         made = path[: -len(name)] + name[1:].removesuffix(".cmd")
         return whole or made in modules or made.endswith((".mod", ".ko", ".s"))
     if name.endswith((".o", ".a")):
-        return path in modules or path.startswith("scripts/")
+        return path in modules or path.startswith(_HOST_TOOLS)
     return whole or source or name.endswith(".s")
 
 
