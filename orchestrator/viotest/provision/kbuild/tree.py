@@ -134,9 +134,8 @@ def _kept(tree: Path, modules: frozenset[str]) -> Iterator[str]:
             header = top in around and file.endswith(".h")
             # Constants that make takes from a compiled file, and checks each time.
             constants = file.endswith(".c") and f"{file[:-2]}.s" in files
-            if header or constants or _WALKED.fullmatch(file):
-                yield path
-            elif _is_kept(path, modules, whole, source):
+            walked = header or constants or _WALKED.fullmatch(file)
+            if walked or _is_kept(path, modules, whole, source):
                 yield path
 
 
