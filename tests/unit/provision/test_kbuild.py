@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.errors import UsageError
+from viotest.provision.kbuild import selftests
 from viotest.provision.kbuild import source as sources
 from viotest.provision.kbuild.build import KIND, Recipe, build_kernel
 from viotest.provision.kbuild.config import read_fragments
@@ -55,11 +56,12 @@ init/main.o: init/main.c include/linux/iommu.h
 	@echo "  CC      $@"; $(CC) -Iinclude -c -o $@ $<
 	@printf 'source_%s := %s\n\ndeps_%s := \\\n  include/linux/iommu.h \\\n' \
 	$@ $< $@ > init/.main.o.cmd
-%.ko: %.c include/linux/vfio.h
-	@echo "  CC [M]  $*.o"; $(CC) -Iinclude -c -o $*.o $<
-	@printf 'source_%s.o := %s\n\ndeps_%s.o := \\\n  include/linux/vfio.h \\\n' \
-	$* $< $* > $(dir $@).$(notdir $*).o.cmd
-	@echo $*.o > $*.mod; cp $*.o $@
+%.ko: %.c include/linux/vfio.h $(wildcard drivers/*/*-part.c)
+	@set -e; : > $*.mod; for o in $* $(patsubst %.c,%,$(wildcard $*-part.c)); do \
+	echo "  CC [M]  $$o.o"; $(CC) -Iinclude -c -o $$o.o $$o.c; \
+	printf 'source_%s.o := %s.c\n\ndeps_%s.o := \\\n  include/linux/vfio.h \\\n' \
+	$$o $$o $$o > $$(dirname $$o)/.$$(basename $$o).o.cmd; \
+	echo $$o.o >> $*.mod; done; $(LD) -r -o $@ $$(cat $*.mod)
 """
 SOURCE = """\
 #include <linux/vfio.h>
@@ -84,6 +86,7 @@ def make_tree(folder: Path) -> Path:
         "arch/x86/boot/Makefile": "",
         "include/linux/vfio.h": "#define VALUE 1\n",
         "include/linux/iommu.h": "",
+        "drivers/vfio/vfio-part.c": "int part = 1;\n",
         "init/main.c": "#include <linux/iommu.h>\nint main;\n",
         "Makefile": MAKEFILE.replace("@MODULES@", " ".join(MODULES)),
     }
@@ -320,6 +323,14 @@ def test_patched_module_alone_is_built_again(
     assert module.stat().st_ino == before
 
 
+def test_module_of_several_objects_is_built_again(
+    built: Path, progress: SilentProgress
+) -> None:
+    patch = patch_of(built, "drivers/vfio/vfio-part.c", "part = 1", "part = 2")
+    names = [path.name for path in build_modules("build:linux", patch, progress)]
+    assert names == ["vfio.ko"]
+
+
 def test_header_rebuilds_every_module_that_uses_it(
     built: Path, progress: SilentProgress
 ) -> None:
@@ -360,6 +371,48 @@ def test_patch_that_names_no_file_is_refused(
     patch.write_text("nothing\n")
     with pytest.raises(UsageError, match="it names no file"):
         build_modules("build:linux", patch, progress)
+
+
+# -- selftests
+
+SELFTESTS = """\
+all:
+	@test "$(LDFLAGS)" = "-static -pthread"
+	@mkdir -p $(OUTPUT)/libvfio
+	$(CC) $(KHDR_INCLUDES) $(LDFLAGS) -o $(OUTPUT)/vfio_pci_device_test one.c
+	@touch $(OUTPUT)/vfio_pci_device_test.d
+"""
+
+
+def test_selftests_are_static_and_of_the_same_source(
+    tree: Path, progress: SilentProgress
+) -> None:
+    folder = tree / selftests.FOLDER
+    folder.mkdir(parents=True)
+    (folder / "Makefile").write_text(SELFTESTS)
+    (folder / "one.c").write_text(
+        "#include <made.h>\nint main(void) { return MADE; }\n"
+    )
+    headers = "headers:\n\tmkdir -p usr/include\n\techo '#define MADE 7' > $@/made.h\n"
+    headers = headers.replace("$@", "usr/include")
+    (tree / "Makefile").write_text((tree / "Makefile").read_text() + headers)
+    name = build_named(Recipe(str(tree)), None, progress)
+    made = selftests.provide_selftests(f"build:{name}", progress)
+    assert made is not None
+    files = selftests.selftest_files(made)
+    assert list(files) == ["selftests/vfio/vfio_pci_device_test"]
+    assert subprocess.run([made / "vfio_pci_device_test"], check=False).returncode == 7
+    before = made.stat().st_ino
+    assert selftests.provide_selftests(f"build:{name}", progress) == made
+    assert made.stat().st_ino == before
+
+
+def test_kernel_without_selftests_has_none(
+    built: Path, progress: SilentProgress
+) -> None:
+    assert selftests.provide_selftests("build:linux", progress) is None
+    with pytest.raises(UsageError, match="need a kernel's source: debian:trixie"):
+        selftests.provide_selftests("debian:trixie", progress)
 
 
 def test_patched_files_are_read_from_both_sides() -> None:
