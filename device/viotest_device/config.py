@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _U64 = (1 << 64) - 1
 _U32 = (1 << 32) - 1
-_MAX_POLL_US = 20
+_MAX_POLL_US = 100
+_DEFAULT_POLL_US = 20
+
+#: What an endpoint is to its guest, in the order of ``enum viommu_model``.
+MODELS = ("dma-engine", "ioat", "nvme")
 
 #: Subtypes of a RESV_MEM property (virtio 1.2, 5.13.6.6.1).
 RESV_SUBTYPES = {"reserved": 0, "msi": 1}
@@ -72,14 +76,26 @@ class IommuConfig:
 
 @dataclass(frozen=True)
 class EndpointConfig:
-    """One dma engine endpoint; ``iommu`` None: behind none of our virtio-iommus."""
+    """One endpoint; ``iommu`` None: behind none of our virtio-iommus.
+
+    Without a ``socket`` it is only an id that the guest may attach: a bridge, or what
+    a bridge calls the endpoints behind it (their ``requester``).
+    """
 
     name: str
     socket: str
     id: int
     iommu: int | None = None
+    requester: int = 0
     resv_mem: tuple[ResvMem, ...] = ()
     nr_vectors: int = 0
+    #: INTx only.
+    no_msix: bool = False
+    #: One of :data:`MODELS`.
+    model: str = MODELS[0]
+    #: nvme: the file with its blocks, relative to the working directory.
+    image: str | None = None
+    read_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,14 @@ class _Table:
             raise ConfigError(
                 self.at(key),
                 f"is {value!r}, but {kind.__name__} is wanted",
+            )
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self._values.pop(key, False)
+        if not isinstance(value, bool):
+            raise ConfigError(
+                self.at(key), f"is {value!r}, but true or false is wanted"
             )
         return value
 
@@ -189,6 +213,20 @@ def _inject(table: _Table) -> InjectRule:
         raise ConfigError(table.at(error.key), error.what) from error
 
 
+def _check_model(table: _Table, config: EndpointConfig) -> None:
+    if config.model not in MODELS:
+        raise ConfigError(
+            table.at("model"), f"is {config.model!r}; known: {', '.join(MODELS)}"
+        )
+    if config.model == "nvme" and config.image is None:
+        raise ConfigError(table.at("image"), "is missing; an nvme endpoint needs one")
+    if config.model != "nvme" and (config.image or config.read_only):
+        raise ConfigError(
+            table.at("image" if config.image else "read_only"),
+            f"has no meaning for the model {config.model!r}",
+        )
+
+
 def _endpoint(table: _Table, nr_iommus: int) -> EndpointConfig:
     iommu = table.integer("iommu", _U32, 0xFFFF)
     if iommu != 0xFFFF and iommu >= nr_iommus:
@@ -197,14 +235,24 @@ def _endpoint(table: _Table, nr_iommus: int) -> EndpointConfig:
         )
     config = EndpointConfig(
         name=table.take("name", str),
-        socket=table.take("socket", str),
+        socket=table.take("socket", str, ""),
         id=table.integer("id", _U32, None),
+        requester=table.integer("requester", _U32),
         iommu=None if iommu == 0xFFFF else iommu,
         resv_mem=tuple(_resv_mem(row) for row in table.tables("resv_mem")),
         nr_vectors=table.integer("nr_vectors", 32),
+        no_msix=table.flag("no_msix"),
+        model=table.take("model", str, MODELS[0]),
+        image=table.take("image", str, "") or None,
+        read_only=table.flag("read_only"),
     )
+    _check_model(table, config)
     if not 0 < len(config.name) < 32:
         raise ConfigError(table.at("name"), "must have 1 to 31 characters")
+    if not config.socket and config.iommu is None:
+        raise ConfigError(
+            table.at("socket"), "is missing, which only an id behind an iommu may lack"
+        )
     table.done()
     return config
 
@@ -238,7 +286,7 @@ def parse_config(text: str) -> DeviceConfig:
         log_capacity=log.integer("records", 1 << 28),
         mutants=tuple(mutants),
         inject=tuple(_inject(row) for row in root.tables("inject")),
-        poll_us=polling.integer("us", _MAX_POLL_US, _MAX_POLL_US),
+        poll_us=polling.integer("us", _MAX_POLL_US, _DEFAULT_POLL_US),
         vcpus=vcpus or None,
     )
     for table in (log, monitor, polling, root):

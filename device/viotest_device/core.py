@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from viotest_device._core import ffi, lib
+from viotest_device.config import MODELS
 from viotest_device.inject import ACTIONS, REQUESTS, InjectRule
 
 if TYPE_CHECKING:
@@ -146,9 +147,11 @@ class Core:
         check_error(what, lib.viommu_ctx_add_iommu(self._open(), setup, index))
         return int(index[0])
 
-    def _add_endpoint(self, config: EndpointConfig, iommus: list[int]) -> int:
+    def _add_endpoint(self, config: EndpointConfig, iommus: list[int]) -> None:
         index = ffi.new("uint32_t *")
-        path, name = _c_string(config.socket), _c_string(config.name)
+        path = _c_string(config.socket) if config.socket else ffi.NULL
+        name = _c_string(config.name)
+        image = _c_string(config.image) if config.image else ffi.NULL
         resv = ffi.new(
             "struct viommu_resv_mem[]",
             [(region.subtype, region.start, region.end) for region in config.resv_mem],
@@ -162,14 +165,24 @@ class Core:
                 if config.iommu is None
                 else iommus[config.iommu],
                 "id": config.id,
+                "requester": config.requester,
                 "resv": resv,
                 "nr_resv": len(config.resv_mem),
                 "nr_vectors": config.nr_vectors,
+                "no_msix": config.no_msix,
+                "model": MODELS.index(config.model),
+                "image": image,
+                "read_only": config.read_only,
             },
         )
+        if not config.socket:
+            added = lib.viommu_ctx_add_id(self._open(), setup)
+            check_error(f"endpoint {config.name}", added)
+            return
         what = f"endpoint {config.name} at {config.socket}"
+        if config.image:
+            what += f" with image {config.image}"
         check_error(what, lib.viommu_ctx_add_endpoint(self._open(), setup, index))
-        return int(index[0])
 
     def _open(self) -> Any:
         # A cffi pointer stays callable after it is freed: check at every use.
@@ -256,12 +269,13 @@ class Core:
         return {name: int(header.counters[i]) for i, name in COUNTERS.items()}
 
     def query_endpoints(self) -> list[dict[str, object]]:
-        """Return the endpoints: name, id, domain, state and counts."""
+        """Return the endpoints: name, id, model, domain, state and counts."""
         rows = _query(lib.viommu_ctx_query_endpoints, self._open(), "endpoint")
         return [
             {
                 "name": _text(row.name),
                 "id": row.id,
+                "model": MODELS[row.model],
                 "iommu": None if row.iommu == lib.VIOMMU_NO_IOMMU else row.iommu,
                 "domain": row.domain if row.attached else None,
                 "connected": bool(row.connected),

@@ -36,7 +36,7 @@ async def serve(config: DeviceConfig, ready: TextIO) -> None:
         await monitor.start()
         try:
             sockets = [iommu.socket for iommu in config.iommus]
-            sockets += [endpoint.socket for endpoint in config.endpoints]
+            sockets += [one.socket for one in config.endpoints if one.socket]
             line = {"event": "READY", "sockets": sockets, "monitor": config.monitor}
             print(json.dumps(line), file=ready, flush=True)
             await monitor.quit.wait()

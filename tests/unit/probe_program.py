@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from viotest.provision.progress import SilentProgress
+from viotest.provision.uapi import provide_uapi
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,7 +37,9 @@ def build_probe(folder: Path, target: str) -> Path:
         if not shutil.which(tool):
             pytest.skip(f"{tool} is not installed")
     program = folder / target
-    argv = ["make", "-s", "-C", os.fspath(SOURCE), f"BUILD={folder}", str(program)]
+    include = provide_uapi(SilentProgress())
+    argv = ["make", "-s", "-C", os.fspath(SOURCE), f"BUILD={folder}"]
+    argv += [f"UAPI_INCLUDE={include}", str(program)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stdout + done.stderr
     return program

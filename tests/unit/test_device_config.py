@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.machine.argv import device_config
-from viotest.scenario.model import Iommu, Scenario
+from viotest.scenario.model import EndpointSpec, Iommu, Place, Scenario
 from viotest.scenario.topology import build_topology
 from viotest_device.config import ConfigError, ResvMem, parse_config, read_config
 from viotest_device.inject import InjectRule
@@ -40,6 +40,15 @@ def test_config_is_read() -> None:
     endpoint = config.endpoints[0]
     assert (endpoint.id, endpoint.iommu) == (0x80, 0)
     assert endpoint.resv_mem == (ResvMem(1, 0xFEE00000, 0xFEEFFFFF),)
+    assert (endpoint.model, endpoint.image) == ("dma-engine", None)
+
+
+def test_nvme_endpoint_has_an_image() -> None:
+    text = _GOOD + 'model = "nvme"\nimage = "disk.img"\nread_only = true\n'
+    (endpoint,) = parse_config(text).endpoints
+    assert endpoint.model == "nvme"
+    assert endpoint.image == "disk.img"
+    assert endpoint.read_only
 
 
 @pytest.mark.parametrize(
@@ -49,9 +58,16 @@ def test_config_is_read() -> None:
         ("id = 0x80", "id = true", "endpoint[0].id"),
         ("id = 0x80", "", "endpoint[0].id"),
         ("iommu = 0", "iommu = 1", "endpoint[0].iommu"),
+        ("id = 0x80", "id = 0x80\nrequester = -1", "endpoint[0].requester"),
+        ('socket = "ep0.sock"\nid = 0x80\niommu = 0', "id = 0", "endpoint[0].socket"),
         ('type = "msi"', 'type = "dma"', "endpoint[0].resv_mem[0].type"),
         ("end = 0xfeefffff", "end = 0", "endpoint[0].resv_mem[0].end"),
         ('name = "ep0"', f'name = "{"x" * 32}"', "endpoint[0].name"),
+        ("id = 0x80", 'id = 1\nmodel = "nic"', "endpoint[0].model"),
+        ("id = 0x80", 'id = 1\nmodel = "nvme"', "endpoint[0].image"),
+        ("id = 0x80", 'id = 1\nimage = "a.img"', "endpoint[0].image"),
+        ("id = 0x80", "id = 1\nread_only = true", "endpoint[0].read_only"),
+        ("id = 0x80", "id = 1\nread_only = 1", "endpoint[0].read_only"),
         ('path = "device.bin"', "path = 3", "log.path"),
         ('path = "device.bin"', 'pfad = "x"', "log.pfad"),
         ('["ignore-unmap"]', "[1]", "mutants"),
@@ -79,8 +95,8 @@ def test_config_of_polling(text: str, us: int, vcpus: int | None) -> None:
 
 
 def test_config_refuses_to_poll_for_long() -> None:
-    with pytest.raises(ConfigError, match=r"polling\.us: 21 is outside"):
-        parse_config(f"{_GOOD}[polling]\nus = 21\n")
+    with pytest.raises(ConfigError, match=r"polling\.us: 101 is outside"):
+        parse_config(f"{_GOOD}[polling]\nus = 101\n")
 
 
 def test_config_with_rules_of_fault_injection() -> None:
@@ -146,10 +162,15 @@ def test_config_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("iommu", list(Iommu))
 def test_config_that_viotest_writes_is_understood(iommu: Iommu) -> None:
-    scenario = Scenario(iommu=iommu, endpoints=3, mutants=("ignore-unmap",))
+    specs = (EndpointSpec(), EndpointSpec(), EndpointSpec(place=Place.BRIDGE))
+    scenario = Scenario(iommu=iommu, endpoints=specs, mutants=("ignore-unmap",))
     topology = build_topology(scenario)
     config = parse_config(device_config(scenario, topology))
-    assert [e.id for e in config.endpoints] == [0x80, 0x88, 0x90]
+    served = [(e.id, e.requester) for e in config.endpoints if e.socket]
+    alias = 0x100 if iommu is Iommu.VIOTEST else 0
+    assert served == [(0x80, 0), (0x88, 0), (0x108, alias)]
+    ids = [e.id for e in config.endpoints if not e.socket]
+    assert ids == ([0x78, 0x100] if iommu is Iommu.VIOTEST else [])
     behind = 0 if iommu is Iommu.VIOTEST else None
     assert {e.iommu for e in config.endpoints} == {behind}
     assert len(config.iommus) == len(topology.iommus)

@@ -70,6 +70,7 @@ def test_core_serves_and_cleans_up(tmp_path: Path) -> None:
     assert (tmp_path / "ep0.sock").is_socket()
     (row,) = device.query_endpoints()
     assert row["name"] == "ep0"
+    assert row["model"] == "dma-engine"
     assert row["domain"] is None
     assert device.query_domains() == []
     assert set(device.counters().values()) == {0}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.errors import UntestableError
+from viotest.report import device_log
 from viotest.report.device_log import (
     COUNTERS,
     KINDS,
@@ -171,3 +172,14 @@ def test_timeline_event_has_what_matters(path: Path) -> None:
     assert "endpoint" not in mapped.data
     assert (fault.ns, fault.source, fault.data["endpoint"]) == (99, "device", 0x80)
     assert "domain" not in fault.data
+
+
+def test_timeline_leaves_out_details_and_what_is_old(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = ("map", "unmap", "request-detail", "attach")
+    records = [make_record(seq, kind) for seq, kind in enumerate(kinds, 1)]
+    log = DeviceLog(write_log(path, records))
+    assert [e.event for e in timeline_events(log)] == ["map", "unmap", "attach"]
+    monkeypatch.setattr(device_log, "TIMELINE_RECORDS", 3)
+    assert [e.event for e in timeline_events(log)] == ["unmap", "attach"]

@@ -71,6 +71,8 @@ def test_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     with pytest.raises(UsageError, match=r"too little disk: 5 MiB free .*needs 96 MiB"):
         check_out(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"needs 156 MiB"):
+        check_out(tmp_path / "run", log_records=1 << 20)
 
 
 @pytest.mark.parametrize(("mem", "fits"), [(640, True), (641, False), (1 << 20, False)])

@@ -30,7 +30,19 @@ from viotest.suite.judgement import CheckFailed, expect, refused
             "VFIO_GROUP_SET_CONTAINER",
             errno.EPERM,
             "open failed with EPERM: MSI not isolated",
-            "allow_unsafe_interrupts=1",
+            "load vfio_iommu_type1 with allow_unsafe_interrupts=1",
+        ),
+        (
+            "VFIO_GROUP_GET_DEVICE_FD",
+            errno.EPERM,
+            "open failed with EPERM: MSI not isolated",
+            "load iommufd with allow_unsafe_interrupts=1",
+        ),
+        (
+            "VFIO_DEVICE_BIND_IOMMUFD",
+            errno.EPERM,
+            "open failed with EPERM: MSI not isolated",
+            "load iommufd with allow_unsafe_interrupts=1",
         ),
     ],
 )
@@ -48,7 +60,7 @@ def test_known_refusal_has_a_name(op: str, number: int, reason: str, hint: str) 
         ("VFIO_SET_IOMMU", errno.EINVAL, "EINVAL"),
         ("bind", errno.EPERM, "EPERM"),
         ("bind", errno.ENODEV, "ENODEV"),
-        ("map", 4095, "4095"),
+        ("map", 4095, "errno 4095"),
     ],
 )
 def test_unknown_refusal_says_what_was_seen(op: str, number: int, name: str) -> None:

@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.errors import UsageError
-from viotest.scenario.model import Accel, Iommu, Mode, Phase, Scenario
+from viotest.scenario.model import (
+    Accel,
+    EndpointModel,
+    EndpointSpec,
+    Iommu,
+    Mode,
+    Phase,
+    Place,
+    Scenario,
+)
 from viotest.scenario.options import (
     OPTIONS,
+    STANDARD_ENDPOINTS,
     Kind,
     Raw,
     nearest,
@@ -41,6 +51,15 @@ def test_last_value_of_one_wins_and_many_add_up() -> None:
     assert scenario.smp == 4
     assert scenario.append == ("a", "b")
     assert scenario.modes == (Mode.TYPE1, Mode.TYPE1V2)
+
+
+def test_mode_all_is_every_mode_and_whatever_is_offered() -> None:
+    scenario = parse(mode=["all"])
+    assert scenario.modes == tuple(Mode)
+    assert scenario.any_mode
+    assert parse(mode=["cdev-ioas", "all"]).any_mode
+    assert not parse(mode=["cdev-ioas"]).any_mode
+    assert not Scenario().any_mode
 
 
 def test_mode_given_twice_is_one() -> None:
@@ -163,7 +182,12 @@ FULL = Scenario(
     append=("quiet", "a=b c"),
     qemu_args=("-d", "int"),
     mutants=("ignore-unmap",),
-    endpoints=2,
+    endpoints=(
+        EndpointSpec(EndpointModel.QEMU_IGB, Place.BRIDGE),
+        EndpointSpec(iommu=1),
+        EndpointSpec(place=Place.PORT, iommu=1),
+        EndpointSpec(),
+    ),
     timeouts=((Phase.BOOT, 2.5),),
     boot_fail_is_bad=True,
 )
@@ -177,6 +201,56 @@ def test_scenario_file_reads_back_as_itself(scenario: Scenario) -> None:
     assert hash(scenario) == hash(scenario)
 
 
+@pytest.mark.parametrize(
+    ("value", "spec"),
+    [
+        ("dma-engine", EndpointSpec()),
+        ("dma-engine@root", EndpointSpec()),
+        ("ioat@port", EndpointSpec(EndpointModel.IOAT, Place.PORT)),
+        ("nvme,iommu=2", EndpointSpec(EndpointModel.NVME, iommu=2)),
+        (
+            "dma-engine@bridge,iommu=1",
+            EndpointSpec(place=Place.BRIDGE, iommu=1),
+        ),
+    ],
+)
+def test_endpoint_is_read(value: str, spec: EndpointSpec) -> None:
+    settings = parse_settings({"endpoint": [value]})
+    assert settings.scenario.endpoints == (spec,)
+    assert parse_settings({"endpoint": [str(spec)]}) == settings
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("dma-engin", "did you mean dma-engine"),
+        ("std", "did you mean standard"),
+        ("standard@port", "takes no place"),
+        ("ioat@prt", "did you mean port"),
+        ("ioat@", "known: root, port, hotplug, bridge"),
+        ("ioat,iomu=1", "unknown key 'iomu'"),
+        ("ioat,iommu=x", "iommu=x is no index"),
+        ("ioat,iommu=-1", "iommu=-1 is no index"),
+        ("ioat,iommu=", "iommu= is no index"),
+        ("", "known: dma-engine"),
+    ],
+)
+def test_wrong_endpoint_is_named(value: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_settings({"endpoint": [value]})
+    assert words in f"{caught.value} {caught.value.hint}"
+
+
+def test_standard_endpoints_leave_out_what_qemu_cannot_do() -> None:
+    ours = parse_settings({"endpoint": ["standard"]}).scenario
+    assert ours.endpoints == STANDARD_ENDPOINTS
+    qemus = parse_settings({"endpoint": ["standard"], "iommu": ["qemu"]}).scenario
+    assert set(ours.endpoints) - set(qemus.endpoints) == {
+        EndpointSpec(iommu=1),
+        EndpointSpec(place=Place.BRIDGE),
+    }
+
+
 def test_every_option_is_named_once_and_has_a_variable() -> None:
     assert len({option.name for option in OPTIONS}) == len(OPTIONS)
     assert len({option.variable for option in OPTIONS}) == len(OPTIONS)
@@ -185,3 +259,27 @@ def test_every_option_is_named_once_and_has_a_variable() -> None:
 
 def test_nearest_without_a_guess_lists_what_there_is() -> None:
     assert nearest("zzz", ["q35", "virt"]) == "known: q35, virt"
+
+
+def test_workers_shape_the_run_and_reboots_the_scenario() -> None:
+    settings = parse_settings({"workers": ["3"], "reboots": ["0"]})
+    assert (settings.workers, settings.scenario.reboots) == (3, 0)
+    assert parse_settings({}).scenario.reboots == 2
+    config = scenario_config(settings.scenario)
+    assert parse_settings(raw_from_config(config, "x")).scenario == settings.scenario
+
+
+@pytest.mark.parametrize("raw", [{"workers": ["0"]}, {"reboots": ["-1"]}])
+def test_number_of_guests_out_of_range_is_refused(raw: dict[str, list[str]]) -> None:
+    with pytest.raises(UsageError, match="out of range"):
+        parse_settings(raw)
+
+
+@pytest.mark.parametrize("value", ["1000", "65537", "512", "33554432", "x"])
+def test_log_records_must_be_a_power_of_two_in_range(value: str) -> None:
+    with pytest.raises(UsageError, match="--log-records"):
+        parse(log_records=[value])
+
+
+def test_log_records() -> None:
+    assert parse(log_records=["1048576"]).log_records == 1 << 20

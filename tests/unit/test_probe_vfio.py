@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 BDF = "0000:00:10.0"
 IOVA = 0x100000
+GROUP_MODES = ("type1", "type1v2", "iommufd-compat", "iommufd-group")
+CDEV_MODES = ("cdev-ioas", "cdev-hwpt")
+MODES = GROUP_MODES + CDEV_MODES
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,7 @@ def sysfs(tmp_path: Path) -> Path:
     (device / "driver_override").touch()
     (device / "driver").symlink_to("../../drivers/native")
     (device / "iommu_group").symlink_to("../../../../kernel/iommu_groups/7")
+    (device / "vfio-dev/vfio3").mkdir(parents=True)
     return tmp_path
 
 
@@ -47,10 +51,12 @@ def start(program: Path, sysfs: Path, **environ: str) -> Iterator[Probe]:
 
 
 @contextmanager
-def start_ready(program: Path, sysfs: Path, **environ: str) -> Iterator[Probe]:
+def start_ready(
+    program: Path, sysfs: Path, mode: str = "type1v2", **environ: str
+) -> Iterator[Probe]:
     """A device that is open, with a buffer "a" of 64 KiB mapped at IOVA."""
     with start(program, sysfs, **environ) as probe:
-        probe.call("open", bdf=BDF, mode="type1v2")
+        probe.call("open", bdf=BDF, mode=mode)
         probe.call("bus-master", on=1)
         probe.call("buf", name="a", size=65536)
         probe.call("map", name="a", iova=IOVA)
@@ -60,6 +66,20 @@ def start_ready(program: Path, sysfs: Path, **environ: str) -> Iterator[Probe]:
 @pytest.fixture
 def probe(program: Path, sysfs: Path) -> Iterator[Probe]:
     with start_ready(program, sysfs) as probe:
+        yield probe
+
+
+@pytest.fixture(params=MODES)
+def any_mode(
+    program: Path, sysfs: Path, request: pytest.FixtureRequest
+) -> Iterator[Probe]:
+    with start_ready(program, sysfs, request.param) as probe:
+        yield probe
+
+
+@pytest.fixture(params=CDEV_MODES)
+def cdev(program: Path, sysfs: Path, request: pytest.FixtureRequest) -> Iterator[Probe]:
+    with start_ready(program, sysfs, request.param) as probe:
         yield probe
 
 
@@ -111,33 +131,73 @@ def test_bind_of_missing_function_fails(program: Path, sysfs: Path) -> None:
 # --- open --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["type1", "type1v2"])
+RANGES = [
+    {"start": 0, "end": 0xFEDFFFFF},
+    {"start": 0xFEF00000, "end": 0x7FFFFFFFFF},
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_open_reports_device_and_iommu(program: Path, sysfs: Path, mode: str) -> None:
     with start(program, sysfs) as probe:
         reply = probe.call("open", bdf=BDF, mode=mode)
-    assert (reply["group"], reply["num_regions"], reply["num_irqs"]) == (7, 9, 5)
-    assert reply["iova_pgsizes"] == 0x1000
-    assert reply["iova_ranges"] == [
-        {"start": 0, "end": 0xFEDFFFFF},
-        {"start": 0xFEF00000, "end": 0x7FFFFFFFFF},
-    ]
+    assert (reply["num_regions"], reply["num_irqs"]) == (9, 5)
+    assert reply["iova_ranges"] == RANGES
+    cdev = mode in CDEV_MODES
+    assert reply["node"] == ("/dev/vfio/devices/vfio3" if cdev else "/dev/vfio/7")
+    assert reply.get("group") == (None if cdev else 7)
+    type1 = mode in ("type1", "type1v2", "iommufd-compat")
+    assert reply["iova_pgsizes" if type1 else "iova_alignment"] == 0x1000
 
 
-@pytest.mark.parametrize(("step", "number", "error"), [
-    ("open:/dev/vfio/vfio", 2, "ENOENT"), ("open:/dev/vfio/7", 16, "EBUSY"),
-    ("VFIO_GET_API_VERSION", 25, "ENOTTY"), ("VFIO_GROUP_SET_CONTAINER", 22, "EINVAL"),
-    ("VFIO_SET_IOMMU", 1, "EPERM"), ("VFIO_GROUP_GET_DEVICE_FD", 5, "EIO"),
+TYPE1_STEPS = [
+    ("VFIO_GET_API_VERSION", 25, "ENOTTY"), ("VFIO_SET_IOMMU", 1, "EPERM"),
     ("VFIO_IOMMU_GET_INFO", 22, "EINVAL"),
-])  # fmt: skip
+]  # fmt: skip
+GROUP_STEPS = [
+    ("open:/dev/vfio/7", 16, "EBUSY"), ("VFIO_GROUP_SET_CONTAINER", 22, "EINVAL"),
+    ("VFIO_GROUP_GET_DEVICE_FD", 5, "EIO"),
+]  # fmt: skip
+CDEV_STEPS = [
+    ("open:/dev/vfio/devices/vfio3", 2, "ENOENT"), ("open:/dev/iommu", 2, "ENOENT"),
+    ("VFIO_DEVICE_BIND_IOMMUFD", 1, "EPERM"), ("IOMMU_IOAS_ALLOC", 12, "ENOMEM"),
+    ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", 22, "EINVAL"),
+    ("IOMMU_IOAS_IOVA_RANGES", 2, "ENOENT"),
+]  # fmt: skip
+STEPS = {
+    "type1v2": [("open:/dev/vfio/vfio", 2, "ENOENT"), *TYPE1_STEPS, *GROUP_STEPS],
+    "iommufd-compat": [("open:/dev/iommu", 2, "ENOENT"), *TYPE1_STEPS, *GROUP_STEPS],
+    "iommufd-group": [
+        ("open:/dev/iommu", 2, "ENOENT"), ("IOMMU_VFIO_IOAS", 19, "ENODEV"),
+        ("IOMMU_IOAS_IOVA_RANGES", 2, "ENOENT"), *GROUP_STEPS,
+    ],
+    "cdev-ioas": CDEV_STEPS,
+    "cdev-hwpt": [*CDEV_STEPS, ("IOMMU_HWPT_ALLOC", 95, "EOPNOTSUPP")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mode", "step", "number", "error"),
+    [(mode, *step) for mode, steps in STEPS.items() for step in steps],
+)
 def test_open_names_step_that_failed(
-    program: Path, sysfs: Path, step: str, number: int, error: str
+    program: Path, sysfs: Path, mode: str, step: str, number: int, error: str
 ) -> None:
     with start(program, sysfs, FAKE_FAIL=f"{step}={number}") as probe:
         for _ in range(2):
             # Nothing stays open: the second time it is the same step.
             with pytest.raises(ProbeError) as caught:
-                probe.call("open", bdf=BDF, mode="type1v2")
+                probe.call("open", bdf=BDF, mode=mode)
             assert (caught.value.op, caught.value.error) == (step, error)
+
+
+def test_open_without_device_file_fails(program: Path, sysfs: Path) -> None:
+    (sysfs / "bus/pci/devices" / BDF / "vfio-dev/vfio3").rmdir()
+    with (
+        start(program, sysfs) as probe,
+        pytest.raises(ProbeError, match="readdir:vfio-dev: ENOENT"),
+    ):
+        probe.call("open", bdf=BDF, mode="cdev-ioas")
 
 
 def test_open_of_group_not_viable_fails(program: Path, sysfs: Path) -> None:
@@ -157,19 +217,22 @@ def test_open_without_group_fails(program: Path, sysfs: Path) -> None:
         probe.call("open", bdf=BDF, mode="type1")
 
 
-def test_close_allows_open_again(probe: Probe) -> None:
+def test_close_allows_open_again(any_mode: Probe) -> None:
     with pytest.raises(ProbeError, match=f"EBUSY: {BDF} is open"):
-        probe.call("open", bdf=BDF, mode="type1")
-    probe.call("close")
+        any_mode.call("open", bdf=BDF, mode="type1")
+    any_mode.call("close")
     with pytest.raises(ProbeError, match="no device is open"):
-        probe.call("close")
-    probe.call("open", bdf=BDF, mode="type1")
+        any_mode.call("close")
+    for mode in MODES:
+        any_mode.call("open", bdf=BDF, mode=mode)
+        any_mode.call("close")
 
 
-def test_extension_before_and_after_open(program: Path, sysfs: Path) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_extension_before_and_after_open(program: Path, sysfs: Path, mode: str) -> None:
     with start(program, sysfs) as probe:
         assert probe.call("extension", id="VFIO_TYPE1v2_IOMMU")["value"] == 1
-        probe.call("open", bdf=BDF, mode="type1")
+        probe.call("open", bdf=BDF, mode=mode)
         assert probe.call("extension", id="VFIO_DMA_CC_IOMMU")["value"] == 0
         assert probe.call("extension", id="0x1")["value"] == 1
 
@@ -184,6 +247,9 @@ def test_extension_before_and_after_open(program: Path, sysfs: Path) -> None:
     {"command": "bar-read", "bar": 0, "offset": 0, "size": 4},
     {"command": "dma", "op": "read", "iova": 0, "length": 4},
     {"command": "bench-map", "iova": 0, "size": 4096, "count": 1},
+    {"command": "attach"}, {"command": "detach"}, {"command": "ioas-alloc"},
+    {"command": "hwpt-alloc"}, {"command": "hw-info"},
+    {"command": "iommufd-destroy", "id": 1},
 ], ids=lambda line: line["command"])  # fmt: skip
 def test_command_needs_a_device(
     program: Path, sysfs: Path, line: dict[str, Any]
@@ -242,29 +308,112 @@ def test_reset_clears_device(probe: Probe) -> None:
 # --- mappings ----------------------------------------------------------------
 
 
-def test_map_and_unmap(probe: Probe) -> None:
-    probe.call("buf", name="b", size=5000)
-    reply = probe.call("map", name="b", iova=0x200000, flags="r")
+def test_map_and_unmap(any_mode: Probe) -> None:
+    any_mode.call("buf", name="b", size=5000)
+    reply = any_mode.call("map", name="b", iova=0x200000, flags="r")
     assert reply["size"] == 8192
-    with pytest.raises(ProbeError, match="map: VFIO_IOMMU_MAP_DMA: EEXIST"):
-        probe.call("map", name="b", iova=0x201000, offset=4096, size=4096)
-    assert probe.call("unmap", iova=0x200000, size=8192)["unmapped"] == 8192
-    assert probe.call("unmap", iova=0x200000, size=8192)["unmapped"] == 0
-    assert probe.call("unmap-all")["unmapped"] == 65536
+    with pytest.raises(ProbeError, match=r"map: (VFIO|IOMMU)_\w+: EEXIST"):
+        any_mode.call("map", name="b", iova=0x201000, offset=4096, size=4096)
+    assert any_mode.call("unmap", iova=0x200000, size=8192)["unmapped"] == 8192
+    assert any_mode.call("unmap-all")["unmapped"] == 65536
 
 
-def test_map_of_part_that_is_no_page_is_the_kernels_to_refuse(probe: Probe) -> None:
-    with pytest.raises(ProbeError, match="VFIO_IOMMU_MAP_DMA: EINVAL"):
-        probe.call("map", name="a", iova=0x200000, offset=0, size=100)
+def test_unmap_all_of_nothing(any_mode: Probe) -> None:
+    any_mode.call("unmap-all")
+    assert any_mode.call("unmap-all")["unmapped"] == 0
 
 
-def test_bench_map_leaves_nothing_mapped(probe: Probe) -> None:
-    reply = probe.call("bench-map", iova=0x200000, size=8192, count=5)
+def test_unmap_of_nothing_is_answered_as_the_interface_does(
+    program: Path, sysfs: Path
+) -> None:
+    with start_ready(program, sysfs, "iommufd-compat") as probe:
+        assert probe.call("unmap", iova=0x200000, size=8192)["unmapped"] == 0
+    with (
+        start_ready(program, sysfs, "cdev-ioas") as probe,
+        pytest.raises(ProbeError, match="IOMMU_IOAS_UNMAP: ENOENT"),
+    ):
+        probe.call("unmap", iova=0x200000, size=8192)
+
+
+@pytest.mark.parametrize(("mode", "step"), [
+    ("type1v2", "VFIO_IOMMU_MAP_DMA"), ("iommufd-compat", "VFIO_IOMMU_MAP_DMA"),
+    ("iommufd-group", "IOMMU_IOAS_MAP"), ("cdev-ioas", "IOMMU_IOAS_MAP"),
+])  # fmt: skip
+def test_map_of_part_that_is_no_page_is_the_kernels_to_refuse(
+    program: Path, sysfs: Path, mode: str, step: str
+) -> None:
+    with start_ready(program, sysfs, mode) as probe:
+        with pytest.raises(ProbeError, match=f"map: {step}: EINVAL"):
+            probe.call("map", name="a", iova=0x200000, offset=0, size=100)
+        with pytest.raises(ProbeError, match=f"bench-map: {step}: EEXIST"):
+            probe.call("bench-map", iova=IOVA, size=4096, count=1)
+
+
+def test_bench_map_leaves_nothing_mapped(any_mode: Probe) -> None:
+    reply = any_mode.call("bench-map", iova=0x200000, size=8192, count=5)
     for key in ("map_ns", "unmap_ns"):
         timing = reply[key]
         assert isinstance(timing, dict)
         assert timing["min"] <= timing["mean"] <= timing["max"]
-    assert probe.call("unmap-all")["unmapped"] == 65536
+        assert timing["min"] <= timing["median"] <= timing["max"]
+    assert any_mode.call("unmap-all")["unmapped"] == 65536
+
+
+# --- iommufd -----------------------------------------------------------------
+
+
+def test_dma_in_every_mode(any_mode: Probe) -> None:
+    any_mode.call("fill", name="a", seed=9, size=100)
+    any_mode.call("dma", op="copy", iova=IOVA, operand=IOVA + 4096, length=100)
+    assert any_mode.call("check", name="a", seed=9, offset=4096, size=100)["equal"]
+
+
+def test_detached_device_reaches_nothing_until_attached(cdev: Probe) -> None:
+    cdev.call("detach")
+    reply = cdev.call("dma", op="checksum", iova=IOVA, length=16)
+    assert reply["status"] == "fault"
+    cdev.call("attach")
+    assert cdev.call("dma", op="checksum", iova=IOVA, length=16)["status"] == "ok"
+
+
+def test_attach_moves_device_to_another_ioas_and_back(cdev: Probe) -> None:
+    other = cdev.call("ioas-alloc")["ioas"]
+    assert isinstance(other, int)
+    cdev.call("buf", name="b", size=4096)
+    cdev.call("map", name="b", iova=IOVA, ioas=other)
+    cdev.call("attach", pt=other)
+    cdev.call("dma", op="fill", iova=IOVA, operand=2**64 - 1, length=8)
+    assert cdev.call("check", name="b", byte=255, size=8)["equal"] is True
+    assert cdev.call("check", name="a", byte=0)["equal"] is True
+    with pytest.raises(ProbeError, match="IOMMU_DESTROY: EBUSY"):
+        cdev.call("iommufd-destroy", id=other)
+    cdev.call("attach")
+    cdev.call("dma", op="fill", iova=IOVA, operand=2**64 - 1, length=8)
+    assert cdev.call("check", name="a", byte=255, size=8)["equal"] is True
+    assert cdev.call("unmap", iova=IOVA, size=4096, ioas=other)["unmapped"] == 4096
+    cdev.call("iommufd-destroy", id=other)
+    with pytest.raises(ProbeError, match="VFIO_DEVICE_ATTACH_IOMMUFD_PT: ENOENT"):
+        cdev.call("attach", pt=other)
+
+
+def test_page_table_with_features_is_the_kernels_to_refuse(cdev: Probe) -> None:
+    assert cdev.call("hw-info")["dirty_tracking"] is False
+    assert cdev.call("hwpt-alloc")["hwpt"]
+    with pytest.raises(ProbeError, match="IOMMU_HWPT_ALLOC: EOPNOTSUPP"):
+        cdev.call("hwpt-alloc", flags=2)
+
+
+@pytest.mark.parametrize("mode", GROUP_MODES)
+def test_only_a_device_file_is_attached(program: Path, sysfs: Path, mode: str) -> None:
+    with start_ready(program, sysfs, mode) as probe:
+        for command in ("attach", "detach", "ioas-alloc", "hwpt-alloc", "hw-info"):
+            with pytest.raises(ProbeError, match=f"mode {mode} binds no device file"):
+                probe.call(command)
+
+
+def test_type1_maps_into_no_ioas(probe: Probe) -> None:
+    with pytest.raises(ProbeError, match="mode type1v2 has no IOAS"):
+        probe.call("map", name="a", iova=0x200000, ioas=1)
 
 
 # --- transactions ------------------------------------------------------------
@@ -437,3 +586,35 @@ def test_irq_enable_and_disable(probe: Probe) -> None:
     with pytest.raises(ProbeError, match="msix vector 0 is not enabled"):
         probe.call("dma", op="read", iova=IOVA, length=16, irq="msix")
     probe.call("irq-enable", index="msix", vectors=1)
+
+
+# --- several devices ---------------------------------------------------------
+
+
+def test_use_leaves_each_device_its_own_state(probe: Probe) -> None:
+    other = probe.device("other")
+    with pytest.raises(ProbeError) as caught:
+        other.call("reset")
+    assert (caught.value.op, caught.value.error) == ("vfio", "ENODEV")
+    # The first is open still, and engine and mappings with it.
+    assert probe.call("engine-info")["nr_vectors"]
+    seen = probe.call("dma", op="checksum", iova=IOVA, length=4096)
+    assert seen["status"] == "ok"
+
+
+def test_use_refuses_a_name_that_is_too_long(probe: Probe) -> None:
+    with pytest.raises(ProbeError) as caught:
+        probe.device("a name of sixteen").call("reset")
+    assert (caught.value.op, caught.value.error) == ("parse", "EINVAL")
+
+
+def test_open_refuses_to_share_with_what_is_not_open(probe: Probe) -> None:
+    with pytest.raises(ProbeError) as caught:
+        probe.device("b").call("open", bdf=BDF, mode="type1v2", share="nobody")
+    assert (caught.value.op, caught.value.error) == ("parse", "EINVAL")
+
+
+def test_open_refuses_to_share_another_mode(probe: Probe) -> None:
+    with pytest.raises(ProbeError) as caught:
+        probe.device("b").call("open", bdf=BDF, mode="type1", share="")
+    assert (caught.value.op, caught.value.error) == ("parse", "EINVAL")

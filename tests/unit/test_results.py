@@ -146,6 +146,15 @@ def test_judgement(
             assert cause.console == ("last line",)
 
 
+def test_any_mode_counts_when_all_were_asked_for() -> None:
+    checks = [*PASSED, check("open", SKIP), check("open", SKIP)]
+    assert judge(checks, ["open"], None, any_mode=True) == (Verdict.PASS, None)
+    checks = [check("bind", PASS), check("open", SKIP), check("open", SKIP)]
+    verdict, cause = judge(checks, ["open"], None, any_mode=True)
+    assert verdict is Verdict.UNTESTED
+    assert cause == Cause(Category.SKIP, "open[type1] was skipped: why")
+
+
 def test_no_check_at_all_is_no_pass() -> None:
     verdict, cause = judge([], [], None)
     assert verdict is Verdict.UNTESTED
@@ -200,6 +209,18 @@ def show(result: RunResult) -> list[str]:
 def test_summary_of_a_pass_ends_with_counts() -> None:
     lines = show(make_result(*PASSED, check("bar", SKIP, required=False)))
     assert lines[-2:] == ["results  runs/1", "PASS  2 passed, 1 skipped  in 1.2 s"]
+
+
+def test_summary_tells_one_reason_once() -> None:
+    absent = [check(name, SKIP, reason="no node") for name in ("open", "bar", "flr")]
+    last = check("rebind", SKIP, reason="another")
+    lines = show(make_result(*PASSED, *absent, last))[2:]
+    assert lines[0].startswith("  skip   open[type1]")
+    assert lines[1] == "         and 2 more for the same reason"
+    assert lines[2].startswith("  skip   rebind[type1]")
+    # It is told too where nothing follows, or a pass does.
+    assert "and 2 more" in show(make_result(*absent))[1]
+    assert "and 2 more" in show(make_result(*absent, *PASSED))[1]
 
 
 def test_summary_of_a_failure_quotes_cause_and_console() -> None:

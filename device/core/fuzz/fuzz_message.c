@@ -43,7 +43,7 @@ static void setup(void)
 		return;
 	rig_start(&rig, NULL);
 	atexit(teardown);
-	engine_pool_stop(rig.ctx->pool);
+	pool_stop(rig.ctx->pool);
 	reactor_stop(rig.ctx->reactor);
 	kinds[FD_SEALED] = make_memfd(0x10000, true);
 	kinds[FD_UNSEALED] = make_memfd(0x10000, false);

@@ -11,8 +11,11 @@
  * BAR 2 (64-bit memory, 4 MiB): the engine's local memory, any access size 1..8.
  * BAR 4 (64-bit memory, 4 KiB): MSI-X table at 0, PBA at 0x800.
  *
- * PCI Express endpoint with FLR, MSI-X and INTx (pin A). DMA and interrupts need
- * bus mastering. FLR, DEVICE_RESET and CONTROL.RESET abort what is in flight and
+ * PCI Express endpoint with FLR, MSI-X, MSI (64-bit addresses, as many vectors as
+ * MSI-X has, rounded down to a power of two) and INTx (pin A). With MSI enabled, an
+ * MSI-X vector below stands for the MSI of the same number, modulo those that the
+ * driver enabled; and a DMA write of a vector's data to its address in the IOMMU's MSI
+ * window raises that vector. DMA and interrupts need bus mastering. FLR, DEVICE_RESET and CONTROL.RESET abort what is in flight and
  * zero the registers; the local memory is zeroed too.
  */
 #ifndef DMA_ENGINE_H

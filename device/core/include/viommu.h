@@ -29,7 +29,7 @@ typedef struct viommu_ctx viommu_ctx_t;
 /* What a record of the request log speaks of. */
 enum viommu_log_kind {
 	VIOMMU_LOG_NONE = 0,
-	/* 1..5 are the request types of virtio 1.2, section 5.13.6. */
+	/* 1..5 are the request types of virtio 1.2, section 5.13.6. PROBE: end: writable bytes. */
 	VIOMMU_LOG_ATTACH = 1,
 	VIOMMU_LOG_DETACH = 2,
 	VIOMMU_LOG_MAP = 3,
@@ -48,8 +48,19 @@ enum viommu_log_kind {
 	VIOMMU_LOG_CLIENT_GONE = 16, /* status: errno that ended the connection, 0 for EOF */
 	VIOMMU_LOG_DMA_MAP = 17, /* vfio-user: start, end inclusive, flags: 1 read 2 write 4 fd */
 	VIOMMU_LOG_DMA_UNMAP = 18,
-	VIOMMU_LOG_DEVICE_STATUS = 19, /* virtio device status written; status: value */
-	VIOMMU_LOG_NR_KINDS = 20,
+	/* virtio device status written; status: value, start: the driver's features, end: offered */
+	VIOMMU_LOG_DEVICE_STATUS = 19,
+	VIOMMU_LOG_CONFIG_WRITE =
+		20, /* virtio configuration: start, end inclusive, target: value */
+	/*
+	 * Before the record of a request that is not as the specification has it: what
+	 * that one does not tell. status 0: start: readable bytes, end: writable bytes,
+	 * target: used length, or all ones if it was not returned; status 1, 2, 3: the
+	 * readable bytes, 24 each in start, end and target as they lay in memory.
+	 * Without it a MALFORMED_REQUEST had buffers outside of memory.
+	 */
+	VIOMMU_LOG_REQUEST_DETAIL = 21,
+	VIOMMU_LOG_NR_KINDS = 22,
 };
 
 enum viommu_reset_kind {
@@ -130,7 +141,7 @@ struct viommu_config {
 	const char *log_path; /* created, or truncated; NULL: anonymous memory */
 	uint64_t log_capacity; /* records, a power of two; 0: 65536 */
 	uint32_t nr_workers; /* DMA worker threads; 0: 2 */
-	uint32_t poll_us; /* look at request rings for so long before sleeping, 20 at most; 0: not */
+	uint32_t poll_us; /* look at request rings for so long before sleeping, 100 at most; 0: not */
 	uint32_t nr_cpus; /* processors that guests leave us: without one to spare, nothing polls */
 };
 
@@ -157,21 +168,39 @@ struct viommu_resv_mem {
 	uint64_t end; /* inclusive */
 };
 
-/* One dma engine endpoint. */
+/* What an endpoint is to its guest. */
+enum viommu_model {
+	VIOMMU_MODEL_DMA_ENGINE = 0, /* 1234:7e57, registers in dma_engine.h */
+	VIOMMU_MODEL_IOAT = 1, /* 8086:2021, registers in ioat.h */
+	VIOMMU_MODEL_NVME = 2, /* 1234:7e4d, backed by a file */
+	VIOMMU_NR_MODELS = 3,
+};
+
+/* One endpoint. */
 struct viommu_endpoint_config {
 	const char *socket_path;
 	const char *name; /* for logs and queries; shorter than VIOMMU_NAME_MAX */
 	uint32_t iommu; /* index returned by viommu_ctx_add_iommu(), or VIOMMU_NO_IOMMU:
 			       * addresses are then the client's own (QEMU translates or nothing does) */
 	uint32_t id; /* endpoint id of the VIOT or iommu-map */
+	/*
+	 * What a bridge puts in the place of the id in front of DMA: another endpoint
+	 * of the same IOMMU, added before, whose domain then decides. 0: nothing.
+	 */
+	uint32_t requester;
 	const struct viommu_resv_mem *resv;
 	size_t nr_resv;
-	uint32_t nr_vectors; /* MSI-X vectors, 1..32; 0: 4 */
+	uint32_t nr_vectors; /* MSI-X vectors, up to 32 (ioat: 4, one for each channel); 0: 4 */
+	bool no_msix; /* INTx only: QEMU 11.1 aborts when it unplugs a function with MSI-X */
+	uint32_t model; /* enum viommu_model */
+	const char *image; /* nvme: a regular file of whole 512 byte blocks; NULL otherwise */
+	bool read_only; /* nvme */
 };
 
 struct viommu_endpoint_info {
 	char name[32];
 	uint32_t id;
+	uint32_t model; /* enum viommu_model */
 	uint32_t iommu; /* VIOMMU_NO_IOMMU if none of ours */
 	uint32_t domain;
 	bool attached; /* to a domain of our virtio-iommu */
@@ -247,6 +276,12 @@ int viommu_ctx_add_iommu(viommu_ctx_t *ctx, const struct viommu_iommu_config *co
 			 uint32_t *ret);
 int viommu_ctx_add_endpoint(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config,
 			    uint32_t *ret);
+/*
+ * An endpoint that is no function of ours: a bridge, or the id under which it
+ * passes DMA on. It is probed and attached like any other. Of the configuration
+ * name, iommu, id and resv count; -EINVAL if there is no IOMMU.
+ */
+int viommu_ctx_add_id(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config);
 /* Binds and listens on every socket, then starts the threads. */
 int viommu_ctx_start(viommu_ctx_t *ctx);
 /* Stops the threads, closes and unlinks the sockets, frees all. Accepts NULL. */

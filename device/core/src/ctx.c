@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "engine.h"
+#include "abortable_copy.h"
+#include "endpoint_model.h"
 #include "iommu.h"
 #include "log.h"
+#include "pool.h"
 #include "ring_poll.h"
 #include "reactor.h"
 #include "vfio_user.h"
@@ -25,6 +27,7 @@ static void init_locks(struct viommu_ctx *ctx)
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&ctx->dma_lock, &attr);
+	pthread_rwlock_init(&ctx->map_lock, &attr);
 	pthread_rwlockattr_destroy(&attr);
 	pthread_mutex_init(&ctx->lock, NULL);
 	inject_init(&ctx->inject);
@@ -44,11 +47,12 @@ int viommu_ctx_create(const struct viommu_config *config, viommu_ctx_t **ret)
 	init_locks(ctx);
 	ctx->poll_us = config->poll_us;
 	ctx->nr_cpus = config->nr_cpus;
+	ctx->can_abort_copies = abortable_copy_init();
 	r = log_create(config->log_path, config->log_capacity, &ctx->log);
 	if (r == 0)
 		r = reactor_create(ctx->log, &ctx->reactor);
 	if (r == 0)
-		r = engine_pool_create(nr_workers, &ctx->pool);
+		r = pool_create(nr_workers, &ctx->pool);
 	if (r < 0) {
 		viommu_ctx_destroy(ctx);
 		return r;
@@ -61,7 +65,7 @@ static void stop(struct viommu_ctx *ctx)
 {
 	/* Workers first: one may be waiting for an answer that the reactor receives. */
 	if (ctx->pool)
-		engine_pool_stop(ctx->pool);
+		pool_stop(ctx->pool);
 	if (ctx->started)
 		reactor_stop(ctx->reactor);
 	ctx->started = false;
@@ -76,15 +80,16 @@ void viommu_ctx_destroy(viommu_ctx_t *ctx)
 	for (uint32_t i = 0; i < ctx->nr_functions; i++)
 		iommu_destroy(ctx->functions[i].iommu);
 	for (uint32_t i = 0; i < ctx->nr_functions; i++)
-		engine_destroy(ctx->functions[i].engine);
+		endpoint_destroy(ctx->functions[i].endpoint);
 	free(ctx->functions);
-	engine_pool_destroy(ctx->pool);
+	pool_destroy(ctx->pool);
 	if (ctx->reactor)
 		reactor_destroy(ctx->reactor);
 	if (ctx->log)
 		log_destroy(ctx->log);
 	inject_deinit(&ctx->inject);
 	pthread_mutex_destroy(&ctx->lock);
+	pthread_rwlock_destroy(&ctx->map_lock);
 	pthread_rwlock_destroy(&ctx->dma_lock);
 	free(ctx);
 }
@@ -145,10 +150,23 @@ int viommu_ctx_add_endpoint(viommu_ctx_t *ctx, const struct viommu_endpoint_conf
 	if (r == 0)
 		r = reserve_function(ctx);
 	if (r == 0)
-		r = engine_create(ctx, iommu, ctx->nr_functions, config,
-				  &ctx->functions[ctx->nr_functions].engine);
+		r = endpoint_create(ctx, iommu, ctx->nr_functions, config,
+				    &ctx->functions[ctx->nr_functions].endpoint);
 	if (r == 0)
 		*ret = ctx->nr_functions++;
+	pthread_mutex_unlock(&ctx->lock);
+	return r;
+}
+
+int viommu_ctx_add_id(viommu_ctx_t *ctx, const struct viommu_endpoint_config *config)
+{
+	struct iommu *iommu;
+	int r;
+
+	pthread_mutex_lock(&ctx->lock);
+	r = ctx->started ? -EBUSY : resolve_iommu(ctx, config->iommu, &iommu);
+	if (r == 0)
+		r = iommu ? iommu_add_id(iommu, config) : -EINVAL;
 	pthread_mutex_unlock(&ctx->lock);
 	return r;
 }
@@ -160,7 +178,8 @@ static int listen_all(struct viommu_ctx *ctx)
 	for (uint32_t i = 0; r == 0 && i < ctx->nr_functions; i++) {
 		const struct ctx_function *function = &ctx->functions[i];
 
-		r = vfu_listen(function->iommu ? function->iommu->vdev.vfu : function->engine->vfu);
+		r = vfu_listen(function->iommu ? function->iommu->vdev.vfu :
+						 function->endpoint->vfu);
 	}
 	return r;
 }
@@ -172,7 +191,7 @@ int viommu_ctx_start(viommu_ctx_t *ctx)
 	pthread_mutex_lock(&ctx->lock);
 	r = ctx->started ? -EBUSY : listen_all(ctx);
 	if (r == 0)
-		r = engine_pool_start(ctx->pool);
+		r = pool_start(ctx->pool);
 	if (r == 0)
 		r = reactor_start(ctx->reactor);
 	if (r == 0)

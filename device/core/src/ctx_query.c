@@ -4,21 +4,20 @@
 
 #include <string.h>
 
-#include "engine.h"
+#include "endpoint_model.h"
 #include "iommu.h"
 #include "vfio_user.h"
 
-static void fill_endpoint(const struct engine *engine, struct viommu_endpoint_info *info)
+static void fill_endpoint(const struct endpoint *endpoint, struct viommu_endpoint_info *info)
 {
-	const struct endpoint *endpoint = &engine->endpoint;
-
 	*info = (struct viommu_endpoint_info){
 		.id = endpoint->id,
+		.model = endpoint->kind,
 		.iommu = endpoint->iommu ? endpoint->iommu->source : VIOMMU_NO_IOMMU,
 		.attached = endpoint->domain,
 		.domain = endpoint->domain ? endpoint->domain->id : 0,
-		.connected = vfu_connected(engine->vfu),
-		.bus_master = vfu_bus_master(engine->vfu),
+		.connected = vfu_connected(endpoint->vfu),
+		.bus_master = vfu_bus_master(endpoint->vfu),
 		.in_flight = atomic_load(&endpoint->in_flight),
 		.transactions = atomic_load(&endpoint->transactions),
 		.faults = atomic_load(&endpoint->faults),
@@ -31,15 +30,15 @@ size_t viommu_ctx_query_endpoints(viommu_ctx_t *ctx, struct viommu_endpoint_info
 	size_t nr = 0;
 
 	pthread_mutex_lock(&ctx->lock);
-	pthread_rwlock_rdlock(&ctx->dma_lock);
+	pthread_rwlock_rdlock(&ctx->map_lock);
 	for (uint32_t i = 0; i < ctx->nr_functions; i++) {
-		if (!ctx->functions[i].engine)
+		if (!ctx->functions[i].endpoint)
 			continue;
 		if (nr < max)
-			fill_endpoint(ctx->functions[i].engine, &buf[nr]);
+			fill_endpoint(ctx->functions[i].endpoint, &buf[nr]);
 		nr++;
 	}
-	pthread_rwlock_unlock(&ctx->dma_lock);
+	pthread_rwlock_unlock(&ctx->map_lock);
 	pthread_mutex_unlock(&ctx->lock);
 	return nr;
 }
@@ -76,12 +75,12 @@ size_t viommu_ctx_query_domains(viommu_ctx_t *ctx, struct viommu_domain_info *bu
 	size_t nr = 0;
 
 	pthread_mutex_lock(&ctx->lock);
-	pthread_rwlock_rdlock(&ctx->dma_lock);
+	pthread_rwlock_rdlock(&ctx->map_lock);
 	for (uint32_t i = 0; i < ctx->nr_functions; i++) {
 		if (ctx->functions[i].iommu)
 			nr = query_iommu(ctx->functions[i].iommu, buf, max, nr);
 	}
-	pthread_rwlock_unlock(&ctx->dma_lock);
+	pthread_rwlock_unlock(&ctx->map_lock);
 	pthread_mutex_unlock(&ctx->lock);
 	return nr;
 }

@@ -1,20 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "dma.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
+#include "abortable_copy.h"
 #include "ctx.h"
+#include "dma_tlb.h"
 #include "log.h"
 #include "memory.h"
 #include "vfio_user.h"
 
 #define CLIENT_TIMEOUT_MS 2000
+#define CACHE_LINE 64
+#define PREFETCH_LINES 8
 /*
  * What the client is asked for at once. Never more than a page, so that an IOMMU
  * of its own refuses all of it or nothing, and the count of bytes moved stays exact.
  */
 #define CLIENT_PAGE 4096
+
+static size_t min(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
 
 /* A slice on its way. */
 struct slice {
@@ -25,6 +35,8 @@ struct slice {
 	size_t moved;
 	bool is_write;
 	_Atomic uint64_t *done;
+	struct dma_tlb *tlb; /* while dma_lock is held; may be NULL */
+	uint64_t revocations; /* before the piece in hand was translated */
 	/* The piece that only the client can reach; len 0 if there is none. */
 	uint64_t client_addr;
 	size_t client_len;
@@ -54,8 +66,12 @@ static void advance(struct slice *slice, size_t len)
 		atomic_fetch_add(slice->done, len);
 }
 
-static void log_msi(const struct endpoint *endpoint, uint64_t addr, const void *buf)
+/* What the bus makes of a write into the MSI window: an interrupt if it is one of ours. */
+static void deliver_msi(const struct endpoint *endpoint, uint64_t addr, const void *buf)
 {
+	struct viommu_ctx *ctx = endpoint->ctx;
+	uint32_t data;
+	int vector;
 	struct viommu_log_record record = {
 		.kind = VIOMMU_LOG_MSI_WRITE,
 		.endpoint = endpoint->id,
@@ -65,25 +81,49 @@ static void log_msi(const struct endpoint *endpoint, uint64_t addr, const void *
 		.source = endpoint->source,
 	};
 
-	memcpy(&record.target, buf, sizeof(uint32_t));
-	log_append(endpoint->ctx->log, &record);
+	memcpy(&data, buf, sizeof(data));
+	data = le32toh(data);
+	record.target = data;
+	log_append(ctx->log, &record);
+	vector = vfu_msi_vector(endpoint->vfu, addr, data);
+	if (vector >= 0)
+		ctx_irq_raise(ctx, endpoint->vfu, endpoint->id, vector);
 }
 
-/* The next contiguous piece; dma_lock is held. */
-static enum dma_engine_status move_piece(struct slice *slice)
+/* As much as can be copied before the translation to host is revoked. */
+static void copy(struct slice *slice, uint8_t *host, size_t len)
 {
 	const struct endpoint *endpoint = slice->transfer->endpoint;
-	struct dma_target target = dma_translate(endpoint, slice->iova + slice->moved,
-						 slice->len - slice->moved, slice->is_write);
 	uint8_t *buf = slice->buf + slice->moved;
-	size_t run = target.len;
-	void *host;
+	uint8_t *to = slice->is_write ? host : buf, *from = slice->is_write ? buf : host;
 
+	if (endpoint->ctx->can_abort_copies)
+		len -= abortable_copy(to, from, len, &endpoint->requester->revocations,
+				      slice->revocations);
+	else
+		memcpy(to, from, len);
+	advance(slice, len);
+}
+
+/* The next contiguous piece, by way of the tables; dma_lock is held. */
+static enum dma_engine_status move_translated(struct slice *slice)
+{
+	const struct endpoint *endpoint = slice->transfer->endpoint;
+	uint64_t iova = slice->iova + slice->moved;
+	size_t left = slice->len - slice->moved;
+	struct dma_target target;
+	uint8_t *host;
+	size_t run;
+
+	pthread_rwlock_rdlock(&endpoint->ctx->map_lock);
+	target = dma_translate(endpoint, iova, left, slice->is_write);
+	pthread_rwlock_unlock(&endpoint->ctx->map_lock);
+	run = target.len;
 	if (target.fault != DMA_FAULT_NONE)
 		return refuse(slice, target.fault);
 	if (target.is_msi) {
-		log_msi(endpoint, target.addr, buf);
-		advance(slice, run);
+		deliver_msi(endpoint, target.addr, slice->buf + slice->moved);
+		advance(slice, MSI_WRITE_SIZE);
 		return DMA_STATUS_OK;
 	}
 	host = memory_lookup(vfu_memory(endpoint->vfu), target.addr, &run,
@@ -92,15 +132,66 @@ static enum dma_engine_status move_piece(struct slice *slice)
 		size_t page = CLIENT_PAGE - target.addr % CLIENT_PAGE;
 
 		slice->client_addr = target.addr;
-		slice->client_len = target.len < page ? target.len : page;
+		slice->client_len = min(min(target.len, left), page);
 		return DMA_STATUS_OK;
 	}
-	if (slice->is_write)
-		memcpy(host, buf, run);
-	else
-		memcpy(buf, host, run);
-	advance(slice, run);
+	if (slice->tlb)
+		dma_tlb_add(slice->tlb, iova, slice->is_write, host, run);
+	copy(slice, host, min(run, left));
 	return DMA_STATUS_OK;
+}
+
+/* Has the next piece on its way while this one is copied. */
+static void prefetch(struct slice *slice, size_t run)
+{
+	size_t len = 1;
+	uint8_t *host =
+		dma_tlb_find(slice->tlb, slice->iova + slice->moved + run, slice->is_write, &len);
+
+	for (unsigned i = 0; host && i < PREFETCH_LINES; i++)
+		__builtin_prefetch(host + i * CACHE_LINE);
+}
+
+/* The next contiguous piece; dma_lock is held. */
+static enum dma_engine_status move_piece(struct slice *slice)
+{
+	const struct endpoint *endpoint = slice->transfer->endpoint;
+	size_t run = slice->len - slice->moved;
+	uint8_t *host = NULL;
+
+	slice->revocations = atomic_load(&endpoint->requester->revocations);
+	if (slice->tlb) {
+		dma_tlb_check(slice->tlb, slice->revocations,
+			      memory_generation(vfu_memory(endpoint->vfu)));
+		host = dma_tlb_find(slice->tlb, slice->iova + slice->moved, slice->is_write, &run);
+	}
+	if (!host)
+		return move_translated(slice);
+	if (slice->moved + run < slice->len)
+		prefetch(slice, run);
+	copy(slice, host, run);
+	return DMA_STATUS_OK;
+}
+
+/* What can be moved without the client; dma_lock is held. */
+static enum dma_engine_status move_pieces(struct slice *slice)
+{
+	struct endpoint *endpoint = slice->transfer->endpoint;
+	enum dma_engine_status status = may_continue(slice->transfer);
+
+	if (status != DMA_STATUS_OK)
+		return status;
+	/* What a rule decides is decided anew for each access. */
+	if (!inject_wants_access(&endpoint->ctx->inject))
+		slice->tlb = dma_tlb_get(endpoint->tlbs);
+	/* Before the revocations are looked at: who changes them looks here next. */
+	atomic_fetch_add(&endpoint->requester->nr_slices, 1);
+	while (status == DMA_STATUS_OK && slice->moved < slice->len && !slice->client_len)
+		status = move_piece(slice);
+	atomic_fetch_sub(&endpoint->requester->nr_slices, 1);
+	dma_tlb_put(slice->tlb);
+	slice->tlb = NULL;
+	return status;
 }
 
 /*
@@ -176,9 +267,7 @@ enum dma_engine_status dma_slice(struct dma_transfer *transfer, uint64_t iova, v
 
 	while (status == DMA_STATUS_OK && slice.moved < len) {
 		pthread_rwlock_rdlock(&ctx->dma_lock);
-		status = may_continue(transfer);
-		while (status == DMA_STATUS_OK && slice.moved < len && !slice.client_len)
-			status = move_piece(&slice);
+		status = move_pieces(&slice);
 		pthread_rwlock_unlock(&ctx->dma_lock);
 		if (slice.client_len)
 			status = move_by_client(&slice);
@@ -187,4 +276,23 @@ enum dma_engine_status dma_slice(struct dma_transfer *transfer, uint64_t iova, v
 		  slice.moved);
 	*ret_moved += slice.moved;
 	return status;
+}
+
+bool dma_revoke(struct endpoint *endpoint)
+{
+	atomic_fetch_add(&endpoint->revocations, 1);
+	/* A slice that begins after this finds the new number. */
+	return atomic_load(&endpoint->nr_slices);
+}
+
+void dma_finish_revoke(struct viommu_ctx *ctx, bool in_use)
+{
+	if (!in_use)
+		return;
+	if (ctx->can_abort_copies) {
+		abortable_copy_abort_all();
+	} else {
+		pthread_rwlock_wrlock(&ctx->dma_lock);
+		pthread_rwlock_unlock(&ctx->dma_lock);
+	}
 }

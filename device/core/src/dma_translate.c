@@ -7,11 +7,11 @@
 #include <string.h>
 
 #include "ctx.h"
+#include "dma_tlb.h"
 #include "domain.h"
 #include "iommu.h"
 #include "mapping.h"
 
-#define MSI_WRITE_SIZE 4
 #define OFF_BY_PAGE 4096
 
 static int compare_resv(const void *a, const void *b)
@@ -38,11 +38,18 @@ static int check_resv(const struct viommu_resv_mem *resv, size_t nr_resv)
 int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iommu *iommu,
 		  uint32_t source, const struct viommu_endpoint_config *config)
 {
+	struct endpoint *requester = endpoint;
 	struct viommu_resv_mem *resv = NULL;
+	struct dma_tlb *tlbs;
 	int r;
 
 	if (!config->name || strlen(config->name) >= VIOMMU_NAME_MAX)
 		return -EINVAL;
+	if (config->requester) {
+		requester = iommu ? iommu_find_endpoint(iommu, config->requester) : NULL;
+		if (!requester)
+			return -ENOENT;
+	}
 	if (config->nr_resv) {
 		resv = calloc(config->nr_resv, sizeof(*resv));
 		if (!resv)
@@ -55,13 +62,21 @@ int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iomm
 			return r;
 		}
 	}
+	tlbs = calloc(DMA_NR_TLBS, sizeof(*tlbs));
+	if (!tlbs) {
+		free(resv);
+		return -ENOMEM;
+	}
 	*endpoint = (struct endpoint){
 		.ctx = ctx,
 		.iommu = iommu,
+		.kind = config->model,
 		.id = config->id,
+		.requester = requester,
 		.source = source,
 		.resv = resv,
 		.nr_resv = config->nr_resv,
+		.tlbs = tlbs,
 	};
 	strcpy(endpoint->name, config->name);
 	return 0;
@@ -69,7 +84,9 @@ int endpoint_init(struct endpoint *endpoint, struct viommu_ctx *ctx, struct iomm
 
 void endpoint_deinit(struct endpoint *endpoint)
 {
+	free(endpoint->tlbs);
 	free(endpoint->resv);
+	endpoint->tlbs = NULL;
 	endpoint->resv = NULL;
 	endpoint->nr_resv = 0;
 }
@@ -84,7 +101,7 @@ static size_t cut_len(size_t len, uint64_t start, uint64_t end)
  * for what the bus does with an access before any translation.
  */
 static bool translate_reserved(const struct endpoint *endpoint, struct dma_target *target,
-			       bool is_write)
+			       size_t len, bool is_write)
 {
 	for (size_t i = 0; i < endpoint->nr_resv; i++) {
 		const struct viommu_resv_mem *resv = &endpoint->resv[i];
@@ -99,7 +116,8 @@ static bool translate_reserved(const struct endpoint *endpoint, struct dma_targe
 		target->len = cut_len(target->len, target->addr, resv->end);
 		/* An MSI is one aligned write of four bytes, nothing else is. */
 		is_msi = resv->subtype == VIOMMU_RESV_MSI && is_write &&
-			 target->len == MSI_WRITE_SIZE && target->addr % MSI_WRITE_SIZE == 0;
+			 cut_len(len, target->addr, resv->end) == MSI_WRITE_SIZE &&
+			 target->addr % MSI_WRITE_SIZE == 0;
 		if (is_msi)
 			target->is_msi = true;
 		else
@@ -161,10 +179,11 @@ static void translate_mapped(const struct endpoint *endpoint, struct dma_target 
 struct dma_target dma_translate(const struct endpoint *endpoint, uint64_t iova, size_t len,
 				bool is_write)
 {
-	struct dma_target target = { .addr = iova, .len = len };
+	struct dma_target target = { .addr = iova, .len = cut_len(SIZE_MAX, iova, UINT64_MAX) };
 
-	if (!endpoint->iommu || translate_reserved(endpoint, &target, is_write))
+	if (!endpoint->iommu || translate_reserved(endpoint, &target, len, is_write))
 		return target;
+	endpoint = endpoint->requester;
 	if (!endpoint->domain) {
 		if (!endpoint->iommu->identity)
 			target.fault = DMA_FAULT_DOMAIN;

@@ -67,7 +67,7 @@ static void table_remove(struct domain_table *table, struct domain *domain)
 }
 
 /*
- * Takes an endpoint out of its domain; dma_lock is held. Returns the domain if
+ * Takes an endpoint out of its domain; map_lock is held. Returns the domain if
  * that was its last one: it is out of the table then, and to be destroyed once
  * the lock is released.
  */
@@ -134,6 +134,7 @@ static bool is_ignored(const struct iommu *iommu, uint32_t request, int64_t endp
 int domain_attach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id, bool bypass)
 {
 	struct domain *domain = domain_find(&iommu->domains, id), *old, *created = NULL;
+	bool in_use;
 
 	if (domain && domain->bypass != bypass)
 		return -EINVAL;
@@ -153,7 +154,8 @@ int domain_attach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id, b
 		domain = created;
 	}
 
-	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	pthread_rwlock_wrlock(&iommu->ctx->map_lock);
+	in_use = dma_revoke(endpoint);
 	old = unlink_endpoint(iommu, endpoint);
 	if (created)
 		table_insert(&iommu->domains, created);
@@ -161,7 +163,8 @@ int domain_attach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id, b
 	endpoint->next_in_domain = domain->endpoints;
 	domain->endpoints = endpoint;
 	domain->nr_endpoints++;
-	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	pthread_rwlock_unlock(&iommu->ctx->map_lock);
+	dma_finish_revoke(iommu->ctx, in_use);
 	domain_destroy(old);
 	return 0;
 }
@@ -169,14 +172,17 @@ int domain_attach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id, b
 int domain_detach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id)
 {
 	struct domain *old;
+	bool in_use;
 
 	if (!endpoint->domain || endpoint->domain->id != id)
 		return -EINVAL;
 	if (is_ignored(iommu, VIOMMU_LOG_DETACH, endpoint->id, id))
 		return 0;
-	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	pthread_rwlock_wrlock(&iommu->ctx->map_lock);
+	in_use = dma_revoke(endpoint);
 	old = unlink_endpoint(iommu, endpoint);
-	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	pthread_rwlock_unlock(&iommu->ctx->map_lock);
+	dma_finish_revoke(iommu->ctx, in_use);
 	domain_destroy(old);
 	return 0;
 }
@@ -184,17 +190,21 @@ int domain_detach(struct iommu *iommu, struct endpoint *endpoint, uint32_t id)
 void domain_detach_all(struct iommu *iommu)
 {
 	struct domain *gone = NULL;
+	bool in_use = false;
 
-	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	pthread_rwlock_wrlock(&iommu->ctx->map_lock);
 	for (struct endpoint *endpoint = iommu->endpoints; endpoint; endpoint = endpoint->next) {
-		struct domain *domain = unlink_endpoint(iommu, endpoint);
+		struct domain *domain;
 
+		in_use |= dma_revoke(endpoint);
+		domain = unlink_endpoint(iommu, endpoint);
 		if (domain) {
 			domain->next = gone;
 			gone = domain;
 		}
 	}
-	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	pthread_rwlock_unlock(&iommu->ctx->map_lock);
+	dma_finish_revoke(iommu->ctx, in_use);
 	while (gone) {
 		struct domain *next = gone->next;
 
@@ -260,9 +270,9 @@ int domain_map(struct iommu *iommu, const struct domain_map *map)
 	mapping->phys = map->phys;
 	mapping->flags = map->flags;
 
-	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	pthread_rwlock_wrlock(&iommu->ctx->map_lock);
 	mapping_insert(&domain->mappings, mapping);
-	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	pthread_rwlock_unlock(&iommu->ctx->map_lock);
 	return 0;
 }
 
@@ -271,6 +281,7 @@ int domain_unmap(struct iommu *iommu, uint32_t id, uint64_t start, uint64_t end)
 	struct domain *domain = domain_find(&iommu->domains, id);
 	const struct mapping *edge;
 	struct mapping *cut;
+	bool in_use = false;
 
 	if (!domain)
 		return -ENOENT;
@@ -286,9 +297,12 @@ int domain_unmap(struct iommu *iommu, uint32_t id, uint64_t start, uint64_t end)
 	if (is_ignored(iommu, VIOMMU_LOG_UNMAP, -1, id))
 		return 0;
 
-	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	pthread_rwlock_wrlock(&iommu->ctx->map_lock);
 	cut = mapping_cut(&domain->mappings, start, end);
-	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	for (struct endpoint *ep = cut ? domain->endpoints : NULL; ep; ep = ep->next_in_domain)
+		in_use |= dma_revoke(ep);
+	pthread_rwlock_unlock(&iommu->ctx->map_lock);
+	dma_finish_revoke(iommu->ctx, in_use);
 	mapping_reclaim(&domain->mappings, cut);
 	return 0;
 }

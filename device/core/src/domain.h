@@ -5,7 +5,7 @@
  * A domain lives as long as an endpoint is attached to it, so there are never
  * more domains than endpoints.
  *
- * Reactor thread only; what DMA depends on is written under dma_lock.
+ * Reactor thread only; what DMA depends on is written under map_lock.
  * Results are -errno, turned into a request's status in one place (request.c).
  */
 #ifndef DOMAIN_H

@@ -2,12 +2,10 @@
 #include "engine.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "ctx.h"
-#include "iommu.h"
 #include "log.h"
 #include "vfio_user.h"
 
@@ -20,7 +18,7 @@
 static void revoke(struct engine *engine)
 {
 	for (unsigned i = 0; i < DMA_ENGINE_NR_SLOTS_VALUE; i++)
-		engine_pool_cancel(engine->ctx->pool, &engine->slots[i]);
+		pool_cancel(engine->ctx->pool, &engine->slots[i].job);
 	pthread_rwlock_wrlock(&engine->ctx->dma_lock);
 	for (unsigned i = 0; i < DMA_ENGINE_NR_SLOTS_VALUE; i++)
 		atomic_fetch_add(&engine->slots[i].generation, 1);
@@ -56,7 +54,7 @@ void engine_reset(struct engine *engine)
 	engine->completed = 0;
 	engine->scratch = 0;
 	engine->intx = false;
-	vfu_intx_deassert(engine->vfu);
+	vfu_intx_deassert(engine->endpoint.vfu);
 	pthread_mutex_unlock(&engine->lock);
 	/* Fresh zero pages, cheaper than clearing 4 MiB that nobody may have touched. */
 	if (madvise(engine->local, DMA_ENGINE_LOCAL_SIZE, MADV_DONTNEED) < 0)
@@ -112,11 +110,11 @@ static void log_transaction(const struct engine_slot *slot, enum dma_engine_stat
 void engine_interrupt(struct engine *engine, int vector)
 {
 	/* Here also INTx needs bus mastering: dma_engine.h says so. */
-	if (!vfu_bus_master(engine->vfu))
+	if (!vfu_bus_master(engine->endpoint.vfu))
 		return;
 	if (vector == VFU_INTX)
 		engine->intx = true;
-	ctx_irq_raise(engine->ctx, engine->vfu, engine->endpoint.id, vector);
+	ctx_irq_raise(engine->ctx, engine->endpoint.vfu, engine->endpoint.id, vector);
 }
 
 void engine_finish(struct engine_slot *slot, uint64_t generation,
@@ -146,13 +144,43 @@ void engine_finish(struct engine_slot *slot, uint64_t generation,
 		engine_interrupt(engine, VFU_INTX);
 }
 
-static int create_vfu(struct engine *engine, const struct viommu_endpoint_config *config)
+static int init(struct endpoint *endpoint, const struct viommu_endpoint_config *config,
+		unsigned nr_vectors)
 {
-	const struct vfu_config vfu_config = {
-		.socket_path = config->socket_path,
-		.name = engine->endpoint.name,
-		.source = engine->endpoint.source,
-		.endpoint = engine->endpoint.id,
+	struct engine *engine = (struct engine *)endpoint;
+
+	(void)config;
+	engine->ctx = endpoint->ctx;
+	engine->nr_vectors = nr_vectors;
+	pthread_mutex_init(&engine->lock, NULL);
+	for (unsigned i = 0; i < DMA_ENGINE_NR_SLOTS_VALUE; i++) {
+		engine->slots[i].engine = engine;
+		engine->slots[i].job.run = engine_run;
+	}
+	engine->local = mmap(NULL, DMA_ENGINE_LOCAL_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (engine->local == MAP_FAILED) {
+		engine->local = NULL;
+		return -errno;
+	}
+	return crc32_table_create(&engine->crc32);
+}
+
+static void deinit(struct endpoint *endpoint)
+{
+	struct engine *engine = (struct engine *)endpoint;
+
+	if (engine->local)
+		munmap(engine->local, DMA_ENGINE_LOCAL_SIZE);
+	crc32_table_destroy(engine->crc32);
+	pthread_mutex_destroy(&engine->lock);
+}
+
+const struct endpoint_model engine_model = {
+	.size = sizeof(struct engine),
+	.default_vectors = ENGINE_DEFAULT_VECTORS,
+	.max_vectors = ENGINE_MAX_VECTORS,
+	.pci = {
 		.vendor_id = DMA_ENGINE_VENDOR_ID,
 		.device_id = DMA_ENGINE_DEVICE_ID,
 		.subsystem_vendor_id = DMA_ENGINE_VENDOR_ID,
@@ -165,8 +193,8 @@ static int create_vfu(struct engine *engine, const struct viommu_endpoint_config
 		},
 		.bars[DMA_ENGINE_BAR_MSIX] = { .size = DMA_ENGINE_MSIX_SIZE, .is_64bit = true },
 		.intx = true,
+		.nr_msi = 1, /* at least: see create_vfu() */
 		.msix_bar = DMA_ENGINE_BAR_MSIX,
-		.nr_vectors = engine->nr_vectors,
 		.msix_table_offset = 0,
 		.msix_pba_offset = 0x800,
 		.ops = {
@@ -175,68 +203,7 @@ static int create_vfu(struct engine *engine, const struct viommu_endpoint_config
 			.reset = reset,
 			.bus_master = bus_master,
 		},
-		.opaque = engine,
-		.reactor = engine->ctx->reactor,
-		.log = engine->ctx->log,
-		.dma_lock = &engine->ctx->dma_lock,
-	};
-
-	return vfu_create(&vfu_config, &engine->vfu);
-}
-
-static int init(struct engine *engine, struct iommu *iommu, uint32_t source,
-		const struct viommu_endpoint_config *config)
-{
-	int r = endpoint_init(&engine->endpoint, engine->ctx, iommu, source, config);
-
-	if (r < 0)
-		return r;
-	engine->local = mmap(NULL, DMA_ENGINE_LOCAL_SIZE, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (engine->local == MAP_FAILED) {
-		engine->local = NULL;
-		return -errno;
-	}
-	r = create_vfu(engine, config);
-	if (r < 0)
-		return r;
-	engine->endpoint.vfu = engine->vfu;
-	return iommu ? iommu_add_endpoint(iommu, &engine->endpoint) : 0;
-}
-
-int engine_create(struct viommu_ctx *ctx, struct iommu *iommu, uint32_t source,
-		  const struct viommu_endpoint_config *config, struct engine **ret)
-{
-	struct engine *engine;
-	int r;
-
-	if (config->nr_vectors > ENGINE_MAX_VECTORS)
-		return -EINVAL;
-	engine = calloc(1, sizeof(*engine));
-	if (!engine)
-		return -ENOMEM;
-	engine->ctx = ctx;
-	engine->nr_vectors = config->nr_vectors ?: ENGINE_DEFAULT_VECTORS;
-	pthread_mutex_init(&engine->lock, NULL);
-	for (unsigned i = 0; i < DMA_ENGINE_NR_SLOTS_VALUE; i++)
-		engine->slots[i].engine = engine;
-	r = init(engine, iommu, source, config);
-	if (r < 0) {
-		engine_destroy(engine);
-		return r;
-	}
-	*ret = engine;
-	return 0;
-}
-
-void engine_destroy(struct engine *engine)
-{
-	if (!engine)
-		return;
-	vfu_destroy(engine->vfu);
-	if (engine->local)
-		munmap(engine->local, DMA_ENGINE_LOCAL_SIZE);
-	endpoint_deinit(&engine->endpoint);
-	pthread_mutex_destroy(&engine->lock);
-	free(engine);
-}
+	},
+	.init = init,
+	.deinit = deinit,
+};

@@ -5,7 +5,6 @@
  * engine.c      its life: creation, resets, bus mastering
  * engine_regs.c registers and slots, on the reactor
  * engine_run.c  one transaction, on a worker
- * engine_pool.c the workers and their queue
  *
  * Registers in dma_engine.h.
  */
@@ -19,6 +18,8 @@
 
 #include "dma.h"
 #include "dma_engine.h"
+#include "endpoint_model.h"
+#include "pool.h"
 #include "viommu.h"
 
 #define ENGINE_DEFAULT_VECTORS 4
@@ -26,8 +27,6 @@
 #define ENGINE_MAX_LENGTH (1ull << 30)
 
 struct engine;
-struct engine_pool;
-struct vfu;
 
 /* What a transaction was asked for: a slot's registers when COMMAND was written. */
 struct engine_command {
@@ -40,6 +39,7 @@ struct engine_command {
 };
 
 struct engine_slot {
+	struct pool_job job; /* first */
 	struct engine_command command;
 	uint32_t status; /* enum dma_engine_status */
 	uint32_t fault_info;
@@ -59,18 +59,15 @@ struct engine_slot {
 	 * runs the newer transaction, and who comes for that one finds this.
 	 */
 	bool taken;
-	/* In the pool's queue: under the pool's lock. */
-	bool queued;
 	struct engine *engine;
-	struct engine_slot *next, *prev;
 };
 
 struct engine {
 	struct endpoint endpoint; /* first: what DMA sees of us */
 	struct viommu_ctx *ctx;
-	struct vfu *vfu;
 	unsigned nr_vectors;
 	uint8_t *local;
+	struct crc32_table *crc32;
 	pthread_mutex_t lock; /* registers and slots; dma_lock may be taken inside, not outside */
 	uint64_t completed;
 	uint32_t scratch;
@@ -85,10 +82,7 @@ struct engine_result {
 	uint64_t result;
 };
 
-/* iommu may be NULL. The endpoint joins the IOMMU as the last thing that can fail. */
-int engine_create(struct viommu_ctx *ctx, struct iommu *iommu, uint32_t source,
-		  const struct viommu_endpoint_config *config, struct engine **ret);
-void engine_destroy(struct engine *engine); /* workers and reactor stopped */
+extern const struct endpoint_model engine_model;
 
 /* The reset that CONTROL asks for; the transport's resets end here, too. Reactor. */
 void engine_reset(struct engine *engine);
@@ -106,25 +100,13 @@ void engine_finish(struct engine_slot *slot, uint64_t generation,
 		   const struct engine_result *result);
 void engine_interrupt(struct engine *engine, int vector); /* engine->lock is held */
 
-/* Runs the transaction of a slot, on a worker; stop ends it early. */
-void engine_run(struct engine_slot *slot, const atomic_bool *stop, uint8_t *bounce);
-
-int engine_pool_create(unsigned nr_workers, struct engine_pool **ret);
-void engine_pool_destroy(struct engine_pool *pool); /* after engine_pool_stop() */
-int engine_pool_start(struct engine_pool *pool);
-/* Ends what is running at its next slice; returns when the workers have ended. */
-void engine_pool_stop(struct engine_pool *pool);
-/* Bounded by the number of slots: a slot is in the queue once, or not. */
-void engine_pool_submit(struct engine_pool *pool, struct engine_slot *slot);
-void engine_pool_cancel(struct engine_pool *pool, struct engine_slot *slot);
-/* Workers that have a transaction in hand. Any thread. */
-unsigned engine_pool_busy(const struct engine_pool *pool);
+/* The job of a slot: runs its transaction. */
+void engine_run(struct pool_job *job, const atomic_bool *stop, uint8_t *bounce);
 
 /* CRC-32 as zlib's; start with 0. */
 struct crc32_table;
 int crc32_table_create(struct crc32_table **ret);
 void crc32_table_destroy(struct crc32_table *table);
 uint32_t crc32_update(const struct crc32_table *table, uint32_t crc, const void *buf, size_t len);
-const struct crc32_table *engine_pool_crc32(const struct engine_pool *pool);
 
 #endif /* ENGINE_H */

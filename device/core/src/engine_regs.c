@@ -131,10 +131,10 @@ static void start(struct engine *engine, struct engine_slot *slot, uint32_t comm
 	atomic_fetch_add(&engine->endpoint.in_flight, 1);
 	if (!command_valid(engine, &slot->command))
 		refused.status = DMA_STATUS_INVALID;
-	else if (!vfu_bus_master(engine->vfu))
+	else if (!vfu_bus_master(engine->endpoint.vfu))
 		refused.status = DMA_STATUS_NO_BUS_MASTER;
 	if (refused.status == DMA_STATUS_OK)
-		engine_pool_submit(engine->ctx->pool, slot);
+		pool_submit(engine->ctx->pool, &slot->job);
 	else
 		engine_finish(slot, slot->command.generation, &refused);
 }
@@ -189,7 +189,7 @@ static void write_reg(struct engine *engine, uint64_t offset, uint32_t value)
 	case DMA_ENGINE_INTX_STATUS:
 		if (value & 1) {
 			engine->intx = false;
-			vfu_intx_deassert(engine->vfu);
+			vfu_intx_deassert(engine->endpoint.vfu);
 		}
 		break;
 	case DMA_ENGINE_SCRATCH:

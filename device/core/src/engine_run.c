@@ -59,8 +59,7 @@ static enum dma_engine_status run_checksum(struct run *run, size_t len)
 	status = dma_slice(&run->transfer, run->command.iova + run->offset, run->bounce, len, false,
 			   run->done, &moved);
 	/* Outside the lock: an UNMAP waits for the copy, not for the arithmetic. */
-	run->crc = crc32_update(engine_pool_crc32(run->engine->ctx->pool), run->crc, run->bounce,
-				moved);
+	run->crc = crc32_update(run->engine->crc32, run->crc, run->bounce, moved);
 	run->offset += moved;
 	return status;
 }
@@ -118,8 +117,9 @@ static void finish(struct engine_slot *slot, struct run *run, enum dma_engine_st
 	pthread_mutex_unlock(&engine->lock);
 }
 
-void engine_run(struct engine_slot *slot, const atomic_bool *stop, uint8_t *bounce)
+void engine_run(struct pool_job *job, const atomic_bool *stop, uint8_t *bounce)
 {
+	struct engine_slot *slot = (struct engine_slot *)job;
 	struct engine *engine = slot->engine;
 	enum dma_engine_status status = DMA_STATUS_OK;
 	struct run run = {

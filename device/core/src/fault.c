@@ -166,13 +166,13 @@ static uint8_t virtio_reason(enum dma_engine_fault reason)
 	}
 }
 
-static uint32_t domain_of(struct endpoint *endpoint)
+static uint32_t domain_of(const struct endpoint *endpoint)
 {
 	uint32_t id;
 
-	pthread_rwlock_rdlock(&endpoint->ctx->dma_lock);
+	pthread_rwlock_rdlock(&endpoint->ctx->map_lock);
 	id = endpoint->domain ? endpoint->domain->id : UINT32_MAX;
-	pthread_rwlock_unlock(&endpoint->ctx->dma_lock);
+	pthread_rwlock_unlock(&endpoint->ctx->map_lock);
 	return id;
 }
 
@@ -199,8 +199,8 @@ void fault_report(struct endpoint *endpoint, const struct dma_fault *fault)
 		.reason = virtio_reason(fault->reason),
 		.flags = VIRTIO_IOMMU_FAULT_F_ADDRESS |
 			 (fault->is_write ? VIRTIO_IOMMU_FAULT_F_WRITE : VIRTIO_IOMMU_FAULT_F_READ),
-		.endpoint = endpoint->id,
-		.domain = domain_of(endpoint),
+		.endpoint = endpoint->requester->id,
+		.domain = domain_of(endpoint->requester),
 		.source = endpoint->source,
 		.addr = fault->addr,
 	};

@@ -43,7 +43,7 @@ void fault_queue_deinit(struct fault_queue *queue);
 /* Forgets what has not been delivered: the driver it was meant for is gone. */
 void fault_queue_clear(struct fault_queue *queue);
 
-/* Logs, counts, and tells the driver. Any thread, without dma_lock. */
+/* Logs, counts, and tells the driver. Any thread, without dma_lock and map_lock. */
 void fault_report(struct endpoint *endpoint, const struct dma_fault *fault);
 
 #endif /* FAULT_H */

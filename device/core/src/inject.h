@@ -70,6 +70,17 @@ size_t inject_list(struct inject *inject, struct viommu_inject_info *buf, size_t
 bool inject_match(struct inject *inject, enum viommu_inject_action action,
 		  const struct inject_target *target, struct inject_hit *ret);
 
+/* Actions taken with an endpoint's accesses. */
+#define INJECT_ACCESS_ACTIONS                                                       \
+	(1u << VIOMMU_INJECT_IGNORE_PERMISSIONS | 1u << VIOMMU_INJECT_OFF_BY_PAGE | \
+	 1u << VIOMMU_INJECT_LEAK_DOMAIN)
+
+/* There is a rule for accesses, which may fit or not. */
+static inline bool inject_wants_access(struct inject *inject)
+{
+	return atomic_load_explicit(&inject->actions, memory_order_relaxed) & INJECT_ACCESS_ACTIONS;
+}
+
 /* There is a rule for it, which may fit or not. */
 static inline bool inject_wants(struct inject *inject, enum viommu_inject_action action)
 {

@@ -12,6 +12,7 @@
 
 #include "ctx.h"
 #include "dma.h"
+#include "log.h"
 #include "request.h"
 
 #define CLASS_IOMMU 0x080600
@@ -33,14 +34,19 @@ _Static_assert(sizeof(struct virtio_iommu_config) == 40, "the layout of the spec
  */
 static void set_bypass(struct iommu *iommu, bool bypass)
 {
-	bool identity = virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_BYPASS);
+	bool identity = virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_BYPASS), in_use = false;
 
 	if (iommu->features & FEATURE(BYPASS_CONFIG))
 		identity |= bypass;
-	pthread_rwlock_wrlock(&iommu->ctx->dma_lock);
+	pthread_rwlock_wrlock(&iommu->ctx->map_lock);
 	iommu->bypass = bypass;
-	iommu->identity = identity;
-	pthread_rwlock_unlock(&iommu->ctx->dma_lock);
+	if (iommu->identity != identity) {
+		iommu->identity = identity;
+		for (struct endpoint *ep = iommu->endpoints; ep; ep = ep->next)
+			in_use |= dma_revoke(ep);
+	}
+	pthread_rwlock_unlock(&iommu->ctx->map_lock);
+	dma_finish_revoke(iommu->ctx, in_use);
 }
 
 static void config_read(void *opaque, size_t offset, void *buf, size_t len)
@@ -57,12 +63,30 @@ static void config_read(void *opaque, size_t offset, void *buf, size_t len)
 	memcpy(buf, (const uint8_t *)&config + offset, len);
 }
 
+static void log_config_write(struct iommu *iommu, size_t offset, const void *buf, size_t len)
+{
+	struct viommu_log_record record = {
+		.kind = VIOMMU_LOG_CONFIG_WRITE,
+		.endpoint = UINT32_MAX,
+		.domain = UINT32_MAX,
+		.start = offset,
+		.end = offset + len - 1,
+		.source = iommu->source,
+	};
+	uint64_t value = 0;
+
+	memcpy(&value, buf, len < sizeof(value) ? len : sizeof(value));
+	record.target = le64toh(value);
+	log_append(iommu->ctx->log, &record);
+}
+
 /* Only bypass is writable, as the byte it is, and only ever reads 0 or 1. */
 static void config_write(void *opaque, size_t offset, const void *buf, size_t len)
 {
 	struct iommu *iommu = opaque;
 	uint8_t value;
 
+	log_config_write(iommu, offset, buf, len);
 	if (offset != offsetof(struct virtio_iommu_config, bypass) || len != sizeof(value) ||
 	    !virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_BYPASS_CONFIG))
 		return;
@@ -186,16 +210,36 @@ int iommu_create(struct viommu_ctx *ctx, uint32_t source, const struct viommu_io
 	return 0;
 }
 
+static void free_ids(struct iommu *iommu)
+{
+	struct endpoint *endpoint;
+
+	while ((endpoint = iommu->ids)) {
+		iommu->ids = endpoint->next_id;
+		endpoint_deinit(endpoint);
+		free(endpoint);
+	}
+}
+
 void iommu_destroy(struct iommu *iommu)
 {
 	if (!iommu)
 		return;
 	virtio_pci_deinit(&iommu->vdev);
 	domain_detach_all(iommu);
+	free_ids(iommu);
 	hold_deinit(&iommu->hold);
 	fault_queue_deinit(&iommu->faults);
 	free(iommu);
 }
+
+static struct endpoint **bucket_of(const struct iommu *iommu, uint32_t id)
+{
+	/* Ids are PCI requester ids: dense, or with the functions of a device left out. */
+	return (struct endpoint **)&iommu->endpoints_by_id[id * 2654435769u >> 22];
+}
+
+_Static_assert(IOMMU_ENDPOINT_BUCKETS == 1u << (32 - 22), "the hash gives ten bits");
 
 int iommu_add_endpoint(struct iommu *iommu, struct endpoint *endpoint)
 {
@@ -205,6 +249,28 @@ int iommu_add_endpoint(struct iommu *iommu, struct endpoint *endpoint)
 		return -EMSGSIZE;
 	endpoint->next = iommu->endpoints;
 	iommu->endpoints = endpoint;
+	endpoint->next_in_bucket = *bucket_of(iommu, endpoint->id);
+	*bucket_of(iommu, endpoint->id) = endpoint;
+	return 0;
+}
+
+int iommu_add_id(struct iommu *iommu, const struct viommu_endpoint_config *config)
+{
+	struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
+	int r;
+
+	if (!endpoint)
+		return -ENOMEM;
+	r = endpoint_init(endpoint, iommu->ctx, iommu, iommu->source, config);
+	if (r == 0)
+		r = iommu_add_endpoint(iommu, endpoint);
+	if (r < 0) {
+		endpoint_deinit(endpoint);
+		free(endpoint);
+		return r;
+	}
+	endpoint->next_id = iommu->ids;
+	iommu->ids = endpoint;
 	return 0;
 }
 
@@ -215,9 +281,9 @@ void iommu_resume(struct iommu *iommu)
 
 struct endpoint *iommu_find_endpoint(const struct iommu *iommu, uint32_t id)
 {
-	struct endpoint *endpoint = iommu->endpoints;
+	struct endpoint *endpoint = *bucket_of(iommu, id);
 
 	while (endpoint && endpoint->id != id)
-		endpoint = endpoint->next;
+		endpoint = endpoint->next_in_bucket;
 	return endpoint;
 }

@@ -22,6 +22,8 @@
 #include "viommu.h"
 #include "virtio_pci.h"
 
+#define IOMMU_ENDPOINT_BUCKETS 1024
+
 #define IOMMU_QUEUE_REQUEST 0
 #define IOMMU_QUEUE_EVENT 1
 
@@ -43,9 +45,11 @@ struct iommu {
 	bool initial_bypass;
 
 	bool bypass; /* the configuration field */
-	/* Whether an endpoint without a domain reaches memory: read under dma_lock. */
+	/* Whether an endpoint without a domain reaches memory: read under map_lock. */
 	bool identity;
 	struct endpoint *endpoints; /* complete before the reactor starts */
+	struct endpoint *endpoints_by_id[IOMMU_ENDPOINT_BUCKETS];
+	struct endpoint *ids; /* those that are ours to free; linked by next_id */
 	struct domain_table domains;
 	struct fault_queue faults;
 	struct hold hold;
@@ -58,6 +62,8 @@ void iommu_destroy(struct iommu *iommu);
 
 /* -EEXIST for an id that is taken, -EMSGSIZE if its reserved regions do not fit the probe size. */
 int iommu_add_endpoint(struct iommu *iommu, struct endpoint *endpoint);
+/* An endpoint without a function. The same, and what endpoint_init() says. */
+int iommu_add_id(struct iommu *iommu, const struct viommu_endpoint_config *config);
 /* Looks again at requests that were held back. Any thread. */
 void iommu_resume(struct iommu *iommu);
 struct endpoint *iommu_find_endpoint(const struct iommu *iommu, uint32_t id);

@@ -3,21 +3,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "reactor.h"
+#include "vfio_user.h"
 
 struct irqs {
 	struct reactor *reactor;
-	unsigned int nr_vectors;
+	unsigned int nr_vectors, nr_msi;
 	bool has_intx;
 	pthread_mutex_t lock; /* guards all below */
-	int msix_fds[IRQ_MAX_VECTORS];
+	int msix_fds[IRQ_MAX_VECTORS], msi_fds[IRQ_MAX_MSI];
+	struct msi_config msi;
 	uint64_t pending; /* one bit per MSI-X vector */
 	bool msix_enabled;
 	int intx_fd;
@@ -27,21 +31,24 @@ struct irqs {
 
 _Static_assert(IRQ_MAX_VECTORS <= 64, "the pending bits are one word");
 
-int irqs_create(struct reactor *reactor, unsigned int nr_vectors, bool intx, struct irqs **ret)
+int irqs_create(const struct vfu_config *config, struct irqs **ret)
 {
 	struct irqs *irqs;
 
-	if (nr_vectors > IRQ_MAX_VECTORS)
+	if (config->nr_vectors > IRQ_MAX_VECTORS || config->nr_msi > IRQ_MAX_MSI)
 		return -EINVAL;
 	irqs = calloc(1, sizeof(*irqs));
 	if (!irqs)
 		return -ENOMEM;
-	irqs->reactor = reactor;
-	irqs->nr_vectors = nr_vectors;
-	irqs->has_intx = intx;
+	irqs->reactor = config->reactor;
+	irqs->nr_vectors = config->nr_vectors;
+	irqs->nr_msi = config->nr_msi;
+	irqs->has_intx = config->intx;
 	irqs->intx_fd = irqs->unmask_fd = -1;
 	for (size_t i = 0; i < IRQ_MAX_VECTORS; i++)
 		irqs->msix_fds[i] = -1;
+	for (size_t i = 0; i < IRQ_MAX_MSI; i++)
+		irqs->msi_fds[i] = -1;
 	pthread_mutex_init(&irqs->lock, NULL);
 	*ret = irqs;
 	return 0;
@@ -60,6 +67,8 @@ uint32_t irqs_count(const struct irqs *irqs, uint32_t index)
 {
 	if (index == IRQ_INDEX_MSIX)
 		return irqs->nr_vectors;
+	if (index == IRQ_INDEX_MSI)
+		return irqs->nr_msi;
 	return index == IRQ_INDEX_INTX && irqs->has_intx ? 1 : 0;
 }
 
@@ -87,10 +96,14 @@ static bool prepare_eventfd(int fd)
 
 static void signal_eventfd(int fd)
 {
+	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
 	uint64_t one = 1;
 
-	/* EAGAIN: the counter is full, so the client has an interrupt to see already. */
-	if (write(fd, &one, sizeof(one)) < 0)
+	/*
+	 * A full counter: the client has an interrupt to see already. Asked first: what
+	 * we set on the descriptor, O_NONBLOCK, the client can clear.
+	 */
+	if (poll(&pfd, 1, 0) != 1 || !(pfd.revents & POLLOUT) || write(fd, &one, sizeof(one)) < 0)
 		return;
 }
 
@@ -122,10 +135,12 @@ static void handle_unmask_event(void *opaque, uint32_t events)
 {
 	struct irqs *irqs = opaque;
 	uint64_t count;
+	struct iovec iov = { &count, sizeof(count) };
 
 	(void)events;
 	pthread_mutex_lock(&irqs->lock);
-	if (irqs->unmask_fd >= 0 && read(irqs->unmask_fd, &count, sizeof(count)) > 0)
+	/* Not to be held up by a client that was there first, and wants it to block. */
+	if (irqs->unmask_fd >= 0 && preadv2(irqs->unmask_fd, &iov, 1, -1, RWF_NOWAIT) > 0)
 		unmask_intx(irqs);
 	pthread_mutex_unlock(&irqs->lock);
 }
@@ -179,20 +194,29 @@ static int set_intx(struct irqs *irqs, const struct irq_request *request, uint32
 	return 0;
 }
 
-/* --- MSI-X; all with the lock held --- */
+/* --- MSI-X and MSI; all with the lock held --- */
 
-static void set_vector(struct irqs *irqs, uint32_t vector, int fd)
+static int *message_fds(struct irqs *irqs, uint32_t index)
 {
-	close_fd(&irqs->msix_fds[vector]);
-	irqs->msix_fds[vector] = fd;
-	if (fd >= 0 && irqs->pending >> vector & 1) {
+	return index == IRQ_INDEX_MSI ? irqs->msi_fds : irqs->msix_fds;
+}
+
+static void set_vector(struct irqs *irqs, uint32_t index, uint32_t vector, int fd)
+{
+	int *fds = message_fds(irqs, index);
+
+	close_fd(&fds[vector]);
+	fds[vector] = fd;
+	if (index == IRQ_INDEX_MSIX && fd >= 0 && irqs->pending >> vector & 1) {
 		irqs->pending &= ~(UINT64_C(1) << vector);
 		signal_eventfd(fd);
 	}
 }
 
-static int set_msix(struct irqs *irqs, const struct irq_request *request, uint32_t action)
+static int set_messages(struct irqs *irqs, const struct irq_request *request, uint32_t action)
 {
+	const int *fds = message_fds(irqs, request->index);
+
 	/* Masking is done in the client, which owns the table. */
 	if (action != IRQ_ACTION_TRIGGER)
 		return -EINVAL;
@@ -200,17 +224,18 @@ static int set_msix(struct irqs *irqs, const struct irq_request *request, uint32
 		uint32_t vector = request->start + i;
 
 		if (request->flags & IRQ_DATA_EVENTFD) {
-			set_vector(irqs, vector, request->nr_fds ? request->fds[i] : -1);
+			set_vector(irqs, request->index, vector,
+				   request->nr_fds ? request->fds[i] : -1);
 			if (request->nr_fds)
 				request->fds[i] = -1;
-		} else if ((!request->bools || request->bools[i]) && irqs->msix_fds[vector] >= 0) {
-			signal_eventfd(irqs->msix_fds[vector]);
+		} else if ((!request->bools || request->bools[i]) && fds[vector] >= 0) {
+			signal_eventfd(fds[vector]);
 		}
 	}
 	return 0;
 }
 
-/* --- both --- */
+/* --- all --- */
 
 static void disable_index(struct irqs *irqs, uint32_t index)
 {
@@ -220,9 +245,10 @@ static void disable_index(struct irqs *irqs, uint32_t index)
 		irqs->intx_masked = false;
 		return;
 	}
-	for (uint32_t i = 0; i < irqs->nr_vectors; i++)
-		close_fd(&irqs->msix_fds[i]);
-	irqs->pending = 0;
+	for (uint32_t i = 0; i < irqs_count(irqs, index); i++)
+		close_fd(&message_fds(irqs, index)[i]);
+	if (index == IRQ_INDEX_MSIX)
+		irqs->pending = 0;
 }
 
 static int check_request(const struct irqs *irqs, const struct irq_request *request)
@@ -266,7 +292,7 @@ int irqs_set(struct irqs *irqs, const struct irq_request *request)
 	} else if (request->index == IRQ_INDEX_INTX) {
 		err = set_intx(irqs, request, action);
 	} else {
-		err = set_msix(irqs, request, action);
+		err = set_messages(irqs, request, action);
 	}
 	pthread_mutex_unlock(&irqs->lock);
 	return err;
@@ -277,6 +303,7 @@ void irqs_reset(struct irqs *irqs)
 	pthread_mutex_lock(&irqs->lock);
 	irqs->pending = 0;
 	irqs->msix_enabled = false;
+	irqs->msi = (struct msi_config){ 0 };
 	irqs->intx_asserted = irqs->intx_masked = irqs->intx_disabled = false;
 	pthread_mutex_unlock(&irqs->lock);
 }
@@ -286,18 +313,29 @@ void irqs_close_all(struct irqs *irqs)
 	irqs_reset(irqs);
 	pthread_mutex_lock(&irqs->lock);
 	disable_index(irqs, IRQ_INDEX_INTX);
+	disable_index(irqs, IRQ_INDEX_MSI);
 	disable_index(irqs, IRQ_INDEX_MSIX);
 	pthread_mutex_unlock(&irqs->lock);
 }
 
-int irqs_raise_msix(struct irqs *irqs, unsigned int vector)
+int irqs_raise_message(struct irqs *irqs, unsigned int vector)
 {
 	int err = 0;
 
-	if (vector >= irqs->nr_vectors)
+	if (vector >= irqs->nr_vectors && vector >= irqs->nr_msi)
 		return -EINVAL;
 	pthread_mutex_lock(&irqs->lock);
-	if (irqs->msix_fds[vector] >= 0) {
+	if (irqs->msi.nr_vectors) {
+		/* A driver that chose fewer vectors has them shared. */
+		int fd = irqs->msi_fds[vector % irqs->msi.nr_vectors];
+
+		if (fd >= 0)
+			signal_eventfd(fd);
+		else
+			err = -ENOENT;
+	} else if (vector >= irqs->nr_vectors) {
+		err = -EINVAL;
+	} else if (irqs->msix_fds[vector] >= 0) {
 		signal_eventfd(irqs->msix_fds[vector]);
 	} else {
 		/* Masked, if MSI-X is in use at all: the client sends the eventfd at unmask. */
@@ -307,6 +345,20 @@ int irqs_raise_msix(struct irqs *irqs, unsigned int vector)
 	}
 	pthread_mutex_unlock(&irqs->lock);
 	return err;
+}
+
+int irqs_msi_vector(struct irqs *irqs, uint64_t addr, uint32_t data)
+{
+	int vector = -ENOENT;
+	uint32_t low_bits;
+
+	pthread_mutex_lock(&irqs->lock);
+	low_bits = irqs->msi.nr_vectors - 1;
+	if (irqs->msi.nr_vectors && addr == irqs->msi.address &&
+	    (data & ~low_bits) == (irqs->msi.data & ~low_bits))
+		vector = (int)(data & low_bits);
+	pthread_mutex_unlock(&irqs->lock);
+	return vector;
 }
 
 int irqs_raise_intx(struct irqs *irqs)
@@ -354,6 +406,13 @@ void irqs_enable_msix(struct irqs *irqs, bool enabled)
 	irqs->msix_enabled = enabled;
 	if (!enabled)
 		irqs->pending = 0;
+	pthread_mutex_unlock(&irqs->lock);
+}
+
+void irqs_configure_msi(struct irqs *irqs, struct msi_config msi)
+{
+	pthread_mutex_lock(&irqs->lock);
+	irqs->msi = msi;
 	pthread_mutex_unlock(&irqs->lock);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * irq.h - the interrupts of one function: an eventfd per MSI-X vector, and INTx.
+ * irq.h - the interrupts of one function: an eventfd per MSI-X or MSI vector, and INTx.
  *
  * Any thread; setting up and tearing down is for the reactor thread.
  */
@@ -11,7 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pci_config.h"
+
 #define IRQ_MAX_VECTORS 64u
+#define IRQ_MAX_MSI 32u /* of the PCI specification */
 
 /* Interrupt indices of VFIO's PCI devices. */
 enum { IRQ_INDEX_INTX = 0, IRQ_INDEX_MSI = 1, IRQ_INDEX_MSIX = 2 };
@@ -25,7 +28,7 @@ enum { IRQ_INDEX_INTX = 0, IRQ_INDEX_MSI = 1, IRQ_INDEX_MSIX = 2 };
 #define IRQ_ACTION_TRIGGER 0x20u
 
 struct irqs;
-struct reactor;
+struct vfu_config;
 
 struct irq_request {
 	uint32_t flags, index, start, count;
@@ -34,7 +37,7 @@ struct irq_request {
 	size_t nr_fds;        /* count, or 0: clear */
 };
 
-int irqs_create(struct reactor *reactor, unsigned int nr_vectors, bool intx, struct irqs **ret);
+int irqs_create(const struct vfu_config *config, struct irqs **ret);
 void irqs_destroy(struct irqs *irqs);
 /* How many interrupts an index has. */
 uint32_t irqs_count(const struct irqs *irqs, uint32_t index);
@@ -44,15 +47,21 @@ int irqs_set(struct irqs *irqs, const struct irq_request *request);
 void irqs_reset(struct irqs *irqs);
 void irqs_close_all(struct irqs *irqs); /* as irqs_reset(), and the eventfds too */
 
-/* 0; -EINVAL no such vector; -ENOENT no eventfd (the vector's pending bit is then set). */
-int irqs_raise_msix(struct irqs *irqs, unsigned int vector);
+/*
+ * By MSI if that is enabled, else by MSI-X. 0; -EINVAL no such vector; -ENOENT no
+ * eventfd (a vector of MSI-X is then pending).
+ */
+int irqs_raise_message(struct irqs *irqs, unsigned int vector);
+/* The MSI vector that has this address and data; -ENOENT. */
+int irqs_msi_vector(struct irqs *irqs, uint64_t addr, uint32_t data);
 int irqs_raise_intx(struct irqs *irqs);
 void irqs_deassert_intx(struct irqs *irqs);
 bool irqs_intx_asserted(struct irqs *irqs);
 
-/* The Command register's Interrupt Disable, and the Enable bit of MSI-X. */
+/* The Command register's Interrupt Disable, the Enable bit of MSI-X, and MSI's registers. */
 void irqs_disable_intx(struct irqs *irqs, bool disabled);
 void irqs_enable_msix(struct irqs *irqs, bool enabled);
+void irqs_configure_msi(struct irqs *irqs, struct msi_config msi);
 /* Copies len bytes of the pending bit array from offset on. */
 void irqs_read_pba(struct irqs *irqs, size_t offset, uint8_t *buf, size_t len);
 

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "mapping.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
-#define SLAB_SIZE 65536
+#define MIN_SLAB_SIZE 1024
+#define MAX_SLAB_SIZE 65536
 #define MAX_HEIGHT 64 /* 1.44 log2(n) at most, so there is no such tree */
 
 struct mapping_slab {
 	struct mapping_slab *next;
-	struct mapping mappings[(SLAB_SIZE - sizeof(void *)) / sizeof(struct mapping)];
+	struct mapping mappings[];
 };
 
-#define SLAB_MAPPINGS (sizeof(((struct mapping_slab *)NULL)->mappings) / sizeof(struct mapping))
-
 _Static_assert(sizeof(struct mapping) <= 64, "a mapping must stay within a cache line");
-_Static_assert(sizeof(struct mapping_slab) <= SLAB_SIZE, "a slab must not need a second block");
 
 void mapping_tree_init(struct mapping_tree *tree)
 {
 	tree->root = NULL;
 	tree->free = NULL;
 	tree->slabs = NULL;
+	tree->slab_size = 0;
 	atomic_init(&tree->nr_mappings, 0);
 	atomic_init(&tree->nr_bytes, 0);
 }
@@ -38,22 +38,37 @@ void mapping_tree_deinit(struct mapping_tree *tree)
 	mapping_tree_init(tree);
 }
 
+static size_t next_slab_size(const struct mapping_tree *tree)
+{
+	if (!tree->slab_size)
+		return MIN_SLAB_SIZE;
+	return tree->slab_size < MAX_SLAB_SIZE ? 2 * tree->slab_size : MAX_SLAB_SIZE;
+}
+
+/* False without memory. */
+static bool add_slab(struct mapping_tree *tree)
+{
+	size_t size = next_slab_size(tree);
+	struct mapping_slab *slab = malloc(size);
+
+	if (!slab)
+		return false;
+	tree->slab_size = size;
+	slab->next = tree->slabs;
+	tree->slabs = slab;
+	for (size_t i = 0; i < (size - sizeof(*slab)) / sizeof(slab->mappings[0]); i++) {
+		slab->mappings[i].left = tree->free;
+		tree->free = &slab->mappings[i];
+	}
+	return true;
+}
+
 struct mapping *mapping_alloc(struct mapping_tree *tree)
 {
 	struct mapping *mapping;
 
-	if (!tree->free) {
-		struct mapping_slab *slab = malloc(sizeof(*slab));
-
-		if (!slab)
-			return NULL;
-		slab->next = tree->slabs;
-		tree->slabs = slab;
-		for (size_t i = 0; i < SLAB_MAPPINGS; i++) {
-			slab->mappings[i].left = tree->free;
-			tree->free = &slab->mappings[i];
-		}
-	}
+	if (!tree->free && !add_slab(tree))
+		return NULL;
 	mapping = tree->free;
 	tree->free = mapping->left;
 	mapping->left = NULL;

@@ -21,7 +21,10 @@
 #define MAPPING_WRITE 2u
 #define MAPPING_MMIO 4u
 
-/* 48 bytes, taken from slabs of 64 KiB: a full domain of 1 Mi mappings is 48 MiB. */
+/*
+ * 48 bytes, taken from slabs of 1 KiB, then 2, up to 64: a full domain of 1 Mi mappings
+ * is 48 MiB, and ten thousand domains of a few mappings are not much either.
+ */
 struct mapping {
 	uint64_t start;
 	uint64_t end; /* inclusive: 2^64 - 1 is a valid end */
@@ -38,6 +41,7 @@ struct mapping_tree {
 	struct mapping *root;
 	struct mapping *free;
 	struct mapping_slab *slabs;
+	size_t slab_size; /* of the last slab */
 	/* Atomic, because queries read them while the reclaim below counts down. */
 	_Atomic uint64_t nr_mappings;
 	_Atomic uint64_t nr_bytes; /* modulo 2^64 */

@@ -44,6 +44,7 @@ struct memory {
 	struct file *files;
 	unsigned int nr_ranges, nr_files;
 	uint64_t random;
+	uint64_t generation;
 };
 
 int memory_create(struct memory **ret)
@@ -247,6 +248,7 @@ static void erase(struct memory *memory, struct range *range)
 static void drop(struct memory *memory, struct range *range)
 {
 	erase(memory, range);
+	memory->generation++;
 	put_file(memory, range->file);
 	free(range);
 }
@@ -331,4 +333,9 @@ void *memory_lookup(const struct memory *memory, uint64_t addr, size_t *len, uns
 	if (*len > rest)
 		*len = (size_t)rest + 1;
 	return range->file->base + range->offset + (addr - range->start);
+}
+
+uint64_t memory_generation(const struct memory *memory)
+{
+	return memory->generation;
 }

@@ -44,4 +44,7 @@ void memory_unmap_all(struct memory *memory);
  */
 void *memory_lookup(const struct memory *memory, uint64_t addr, size_t *len, unsigned prot);
 
+/* Changes whenever a range goes: until then what memory_lookup() found stays right. */
+uint64_t memory_generation(const struct memory *memory);
+
 #endif /* MEMORY_H */

@@ -32,6 +32,7 @@ enum {
 #define COMMAND_WRITABLE 0x0507u
 
 #define CAP_PM 0x01u
+#define CAP_MSI 0x05u
 #define CAP_VENDOR 0x09u
 #define CAP_EXPRESS 0x10u
 #define CAP_MSIX 0x11u
@@ -41,6 +42,13 @@ enum { PM_SIZE = 8, PM_CAPS = 2, PM_CONTROL = 4 };
 #define PM_STATE 0x0003u
 #define PM_STATE_D3HOT 0x0003u
 #define PM_NO_SOFT_RESET 0x0008u
+
+enum { MSI_SIZE = 14, MSI_CONTROL = 2, MSI_ADDRESS = 4, MSI_ADDRESS_HIGH = 8, MSI_DATA = 12 };
+#define MSI_ENABLE 0x0001u
+#define MSI_CAPABLE_SHIFT 1 /* log2 of what the device can have */
+#define MSI_VECTORS_SHIFT 4 /* log2 of what the driver chose */
+#define MSI_VECTORS 0x7u
+#define MSI_64BIT 0x0080u
 
 enum {
 	EXPRESS_SIZE = 0x3c,
@@ -147,6 +155,19 @@ static void init_express(struct pci_config *pci)
 	put16(pci->writable, cap + EXPRESS_DEVCTL, DEVCTL_WRITABLE);
 }
 
+/* 64-bit addresses; no mask bits: QEMU would emulate those in any case. */
+static void init_msi(struct pci_config *pci, const struct vfu_config *config)
+{
+	unsigned int cap = add_cap(pci, CAP_MSI, MSI_SIZE), log2 = __builtin_ctz(config->nr_msi);
+
+	pci->msi = cap;
+	put16(pci->initial, cap + MSI_CONTROL, (uint16_t)(MSI_64BIT | log2 << MSI_CAPABLE_SHIFT));
+	put16(pci->writable, cap + MSI_CONTROL, MSI_ENABLE | MSI_VECTORS << MSI_VECTORS_SHIFT);
+	put32(pci->writable, cap + MSI_ADDRESS, 0xfffffffc);
+	put32(pci->writable, cap + MSI_ADDRESS_HIGH, 0xffffffff);
+	put16(pci->writable, cap + MSI_DATA, 0xffff);
+}
+
 static void init_msix(struct pci_config *pci, const struct vfu_config *config)
 {
 	unsigned int cap = add_cap(pci, CAP_MSIX, MSIX_SIZE);
@@ -165,6 +186,8 @@ void pci_config_init(struct pci_config *pci, const struct vfu_config *config)
 	init_header(pci, config);
 	init_pm(pci);
 	init_express(pci);
+	if (config->nr_msi)
+		init_msi(pci, config);
 	if (config->nr_vectors)
 		init_msix(pci, config);
 	pci_config_reset(pci);
@@ -233,4 +256,32 @@ uint16_t pci_config_command(const struct pci_config *pci)
 bool pci_config_msix_enabled(const struct pci_config *pci)
 {
 	return pci->msix && pci->data[pci->msix + MSIX_CONTROL + 1] & MSIX_ENABLE_HIGH_BYTE;
+}
+
+static uint32_t get(const struct pci_config *pci, size_t offset, unsigned int nr_bytes)
+{
+	uint32_t value = 0;
+
+	while (nr_bytes--)
+		value = value << 8 | pci->data[offset + nr_bytes];
+	return value;
+}
+
+struct msi_config pci_config_msi(const struct pci_config *pci)
+{
+	struct msi_config msi = { 0 };
+	uint32_t control, log2, capable;
+
+	if (!pci->msi)
+		return msi;
+	control = get(pci, pci->msi + MSI_CONTROL, 2);
+	log2 = control >> MSI_VECTORS_SHIFT & MSI_VECTORS;
+	capable = control >> MSI_CAPABLE_SHIFT & MSI_VECTORS;
+	msi.address = get(pci, pci->msi + MSI_ADDRESS, 4) |
+		      (uint64_t)get(pci, pci->msi + MSI_ADDRESS_HIGH, 4) << 32;
+	msi.data = (uint16_t)get(pci, pci->msi + MSI_DATA, 2);
+	/* More than the device can have is as much as it can. */
+	if (control & MSI_ENABLE)
+		msi.nr_vectors = 1u << (log2 < capable ? log2 : capable);
+	return msi;
 }

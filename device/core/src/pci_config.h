@@ -26,7 +26,7 @@ struct pci_config {
 	uint8_t initial[PCI_CONFIG_SIZE];
 	uint8_t writable[PCI_CONFIG_SIZE];
 	bool live[PCI_CONFIG_LEGACY_SIZE]; /* bytes the device answers for */
-	unsigned int pm, express, msix;    /* where those capabilities are */
+	unsigned int pm, express, msi, msix; /* where those capabilities are */
 	unsigned int last_cap, free;       /* the end of the list, and what is behind it */
 	bool flr; /* the last write asked for a function level reset */
 };
@@ -44,5 +44,14 @@ size_t pci_config_run(const struct pci_config *pci, size_t offset, size_t count,
 
 uint16_t pci_config_command(const struct pci_config *pci);
 bool pci_config_msix_enabled(const struct pci_config *pci);
+
+/* What the driver made of the MSI capability. */
+struct msi_config {
+	unsigned int nr_vectors; /* 0: not enabled */
+	uint64_t address;
+	uint16_t data; /* of vector 0; the others differ in the low bits */
+};
+
+struct msi_config pci_config_msi(const struct pci_config *pci);
 
 #endif /* PCI_CONFIG_H */

@@ -12,6 +12,7 @@
 #include "dma.h"
 #include "iommu.h"
 #include "log.h"
+#include "request_detail.h"
 #include "virtqueue.h"
 
 #define MAX_READABLE 72 /* PROBE is the longest request */
@@ -31,6 +32,8 @@ _Static_assert(offsetof(struct virtio_iommu_req_attach, domain) ==
 struct request {
 	uint64_t taken_ns;
 	uint64_t writable; /* bytes, tail included */
+	uint64_t used; /* length it went back with; UINT64_MAX: it did not */
+	bool outside; /* its buffers are not in memory, or their descriptors broken */
 	struct viommu_log_record record;
 	struct inject_target target;
 	/* Last: PROBE ends with an array of no size. */
@@ -86,11 +89,10 @@ static bool all_zero(const uint8_t *bytes, size_t len)
 static int handle_attach(struct iommu *iommu, struct request *request)
 {
 	const struct virtio_iommu_req_attach *attach = &request->attach;
-	struct viommu_log_record *record = &request->record;
+	const struct viommu_log_record *record = &request->record;
 	struct endpoint *endpoint;
 	uint32_t known = 0;
 
-	record->flags = le32toh(attach->flags);
 	if (virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_BYPASS_CONFIG))
 		known = VIRTIO_IOMMU_ATTACH_F_BYPASS;
 	if (record->flags & ~known || !all_zero(attach->reserved, sizeof(attach->reserved)))
@@ -116,20 +118,16 @@ static int handle_detach(struct iommu *iommu, struct request *request)
 
 static int handle_map(struct iommu *iommu, struct request *request)
 {
-	struct viommu_log_record *record = &request->record;
+	const struct viommu_log_record *record = &request->record;
 	uint32_t known = VIRTIO_IOMMU_MAP_F_READ | VIRTIO_IOMMU_MAP_F_WRITE;
 	struct domain_map map = {
 		.domain = record->domain,
-		.flags = le32toh(request->map.flags),
-		.start = le64toh(request->map.virt_start),
-		.end = le64toh(request->map.virt_end),
-		.phys = le64toh(request->map.phys_start),
+		.flags = record->flags,
+		.start = record->start,
+		.end = record->end,
+		.phys = record->target,
 	};
 
-	record->flags = map.flags;
-	record->start = map.start;
-	record->end = map.end;
-	record->target = map.phys;
 	if (virtio_pci_has(&iommu->vdev, VIRTIO_IOMMU_F_MMIO))
 		known |= VIRTIO_IOMMU_MAP_F_MMIO;
 	if (map.flags & ~known)
@@ -140,10 +138,8 @@ static int handle_map(struct iommu *iommu, struct request *request)
 static int handle_unmap(struct iommu *iommu, struct request *request)
 {
 	const struct virtio_iommu_req_unmap *unmap = &request->unmap;
-	struct viommu_log_record *record = &request->record;
+	const struct viommu_log_record *record = &request->record;
 
-	record->start = le64toh(unmap->virt_start);
-	record->end = le64toh(unmap->virt_end);
 	/* The specification leaves the choice: refused, and nothing is unmapped. */
 	if (!all_zero(unmap->reserved, sizeof(unmap->reserved)))
 		return -EINVAL;
@@ -250,6 +246,31 @@ static uint8_t request_status(int r)
 	}
 }
 
+/* What the request asks for, for the log; also if it is not executed. */
+static void describe(struct request *request)
+{
+	struct viommu_log_record *record = &request->record;
+
+	switch (request->head.type) {
+	case VIRTIO_IOMMU_T_ATTACH:
+		record->flags = le32toh(request->attach.flags);
+		break;
+	case VIRTIO_IOMMU_T_MAP:
+		record->flags = le32toh(request->map.flags);
+		record->start = le64toh(request->map.virt_start);
+		record->end = le64toh(request->map.virt_end);
+		record->target = le64toh(request->map.phys_start);
+		break;
+	case VIRTIO_IOMMU_T_UNMAP:
+		record->start = le64toh(request->unmap.virt_start);
+		record->end = le64toh(request->unmap.virt_end);
+		break;
+	case VIRTIO_IOMMU_T_PROBE:
+		record->end = request->writable;
+		break;
+	}
+}
+
 /* Whom the request is about: for the log, and for the rules of fault injection. */
 static void identify(const struct iommu *iommu, struct request *request)
 {
@@ -292,22 +313,26 @@ static bool parse(struct iommu *iommu, struct request *request, const struct vir
 	record->kind = VIOMMU_LOG_MALFORMED_REQUEST;
 	record->start = chain->readable;
 	record->end = chain->writable;
-	if (len < sizeof(request->head) || virtqueue_read(vq, chain, request->bytes, len) < 0)
+	request->writable = chain->writable;
+	request->outside = chain->malformed || virtqueue_read(vq, chain, request->bytes, len) < 0;
+	if (request->outside || len < sizeof(request->head))
 		return false;
 	if (!type_known(iommu, request->head.type)) {
 		record->kind = VIOMMU_LOG_UNKNOWN_REQUEST;
 		record->flags = request->head.type;
 		return false;
 	}
-	request->writable = chain->writable;
 	if (len < readable_size(request->head.type) || chain->writable < TAIL_SIZE ||
-	    chain->writable - TAIL_SIZE > (uint64_t)iommu->probe_size + MAX_EXCESS ||
-	    virtqueue_check_writable(vq, chain, 0, chain->writable) < 0)
+	    chain->writable - TAIL_SIZE > (uint64_t)iommu->probe_size + MAX_EXCESS)
+		return false;
+	request->outside = virtqueue_check_writable(vq, chain, 0, chain->writable) < 0;
+	if (request->outside)
 		return false;
 	record->kind = request->head.type;
 	record->start = 0;
 	record->end = 0;
 	identify(iommu, request);
+	describe(request);
 	return true;
 }
 
@@ -332,7 +357,8 @@ static uint32_t answer(struct iommu *iommu, struct request *request,
 	       inject_hit(inject, VIOMMU_INJECT_SHORT_USED_LEN, &request->target, NULL);
 }
 
-static void account(struct iommu *iommu, struct request *request)
+static void account(struct iommu *iommu, struct request *request,
+		    const struct virtqueue_chain *chain)
 {
 	static const enum viommu_counter counters[] = {
 		[VIOMMU_LOG_ATTACH] = VIOMMU_COUNT_ATTACH,
@@ -344,12 +370,20 @@ static void account(struct iommu *iommu, struct request *request)
 		[VIOMMU_LOG_MALFORMED_REQUEST] = VIOMMU_COUNT_MALFORMED,
 	};
 	struct viommu_log_record *record = &request->record;
+	const struct request_detail detail = {
+		.bytes = request->bytes,
+		.readable = chain->readable,
+		.writable = request->writable,
+		.used = request->used,
+	};
 	struct log *log = iommu->ctx->log;
 	uint64_t duration;
 
 	record->time_ns = log_now_ns();
 	duration = record->time_ns - request->taken_ns;
 	record->duration_ns = duration < UINT32_MAX ? duration : UINT32_MAX;
+	if (!request->outside)
+		request_detail_log(log, record, &detail);
 	log_append(log, record);
 	log_count(log, counters[record->kind], 1);
 	log_count_max(log, VIOMMU_COUNT_REQUEST_MAX_NS, duration);
@@ -362,7 +396,6 @@ static int complete(struct iommu *iommu, struct virtqueue *vq, struct request *r
 		    const struct virtqueue_chain *chain)
 {
 	struct inject *inject = &iommu->ctx->inject;
-	uint32_t len;
 	int r;
 
 	if (inject_hit(inject, VIOMMU_INJECT_DIE, &request->target, NULL))
@@ -370,10 +403,10 @@ static int complete(struct iommu *iommu, struct virtqueue *vq, struct request *r
 		raise(SIGKILL);
 	if (inject_hit(inject, VIOMMU_INJECT_DROP, &request->target, NULL))
 		return 0;
-	len = answer(iommu, request, chain);
-	r = virtqueue_push(vq, chain->head, len);
+	request->used = answer(iommu, request, chain);
+	r = virtqueue_push(vq, chain->head, request->used);
 	if (r == 0 && inject_hit(inject, VIOMMU_INJECT_ANSWER_TWICE, &request->target, NULL))
-		r = virtqueue_push(vq, chain->head, len);
+		r = virtqueue_push(vq, chain->head, request->used);
 	return r;
 }
 
@@ -382,11 +415,12 @@ static int complete(struct iommu *iommu, struct virtqueue *vq, struct request *r
  * for each. 1 if the request, and so the queue, is held back; negative
  * if the queue is broken.
  */
-static int handle_one(struct iommu *iommu, struct virtqueue *vq, uint64_t *now_ns)
+static int handle_one(struct iommu *iommu, struct virtqueue *vq, uint64_t *now_ns, unsigned *kind)
 {
 	struct virtqueue_chain chain;
 	struct request request = {
 		.taken_ns = *now_ns,
+		.used = UINT64_MAX,
 		.record = {
 			.endpoint = UINT32_MAX,
 			.domain = UINT32_MAX,
@@ -399,6 +433,7 @@ static int handle_one(struct iommu *iommu, struct virtqueue *vq, uint64_t *now_n
 	if (r < 0)
 		return r;
 	if (!parse(iommu, &request, &chain)) {
+		request.used = 0;
 		r = virtqueue_push(vq, chain.head, 0);
 	} else if (hold_begin(&iommu->hold, &request.target)) {
 		virtqueue_unpop(vq);
@@ -407,22 +442,20 @@ static int handle_one(struct iommu *iommu, struct virtqueue *vq, uint64_t *now_n
 		r = complete(iommu, vq, &request, &chain);
 	}
 	/* Before the publish: who sees the answer finds the record in the log. */
-	account(iommu, &request);
+	account(iommu, &request, &chain);
 	*now_ns = request.record.time_ns;
+	*kind = request.record.kind;
 	return r;
 }
 
-/* What is available now, with one publish. As handle_one(). */
-static int run_batch(struct iommu *iommu, struct virtqueue *vq)
+/* What is available now, with one publish. As handle_one(); kind: of the last one's record. */
+static int run_batch(struct iommu *iommu, struct virtqueue *vq, unsigned *kind)
 {
 	int nr = virtqueue_poll(vq), r = nr < 0 ? nr : 0;
 	uint64_t now_ns = log_now_ns();
 
-	if (nr > 0)
-		ring_poll_woken(&iommu->poll, now_ns);
-
 	for (; nr > 0 && r == 0; nr--)
-		r = handle_one(iommu, vq, &now_ns);
+		r = handle_one(iommu, vq, &now_ns, kind);
 	virtio_pci_flush(&iommu->vdev, IOMMU_QUEUE_REQUEST);
 	return r;
 }
@@ -430,14 +463,15 @@ static int run_batch(struct iommu *iommu, struct virtqueue *vq)
 void request_queue_run(struct iommu *iommu)
 {
 	struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
+	unsigned kind = 0;
 	int nr = 1, r = 0;
 
 	if (hold_active(&iommu->hold))
 		return;
 	for (unsigned i = 0; i < MAX_BATCHES && r == 0 && nr > 0; i++) {
-		r = run_batch(iommu, vq);
+		r = run_batch(iommu, vq, &kind);
 		if (r == 0)
-			nr = ring_poll_wait(&iommu->poll, vq) ? 1 : virtqueue_arm(vq);
+			nr = ring_poll_wait(&iommu->poll, vq, kind) ? 1 : virtqueue_arm(vq);
 	}
 	if (r < 0 || nr < 0)
 		virtio_pci_needs_reset(&iommu->vdev);

@@ -82,13 +82,18 @@ int vfu_irq_raise(struct vfu *vfu, int vector)
 		return -ENODEV;
 	if (vector < 0)
 		return -EINVAL;
-	err = irqs_raise_msix(vfu->irqs, (unsigned int)vector);
+	err = irqs_raise_message(vfu->irqs, (unsigned int)vector);
 	return err ? err : raised(vfu, (uint64_t)vector);
 }
 
 void vfu_intx_deassert(struct vfu *vfu)
 {
 	irqs_deassert_intx(vfu->irqs);
+}
+
+int vfu_msi_vector(struct vfu *vfu, uint64_t addr, uint32_t data)
+{
+	return irqs_msi_vector(vfu->irqs, addr, data);
 }
 
 /* --- the client --- */
@@ -106,7 +111,11 @@ static void close_client(struct vfu *vfu)
 	pthread_mutex_lock(&vfu->tx_lock);
 	close(vfu->fd);
 	vfu->fd = -1;
+	vfu->tx_busy = false;
+	vfu->tx_pending_len = 0;
+	pthread_cond_broadcast(&vfu->tx_free);
 	pthread_mutex_unlock(&vfu->tx_lock);
+	vfu->is_throttled = false;
 }
 
 static void disconnect(struct vfu *vfu, int err)
@@ -126,10 +135,25 @@ static void disconnect(struct vfu *vfu, int err)
 	vfu_log(vfu, gone);
 }
 
+static void handle_client(void *opaque, uint32_t events);
+
+/* Messages, or room for a reply that has been kept. */
+static int listen_for(struct vfu *vfu, bool room)
+{
+	if (vfu->is_throttled == room)
+		return 0;
+	vfu->is_throttled = room;
+	reactor_remove(vfu->config.reactor, vfu->fd);
+	return reactor_add(vfu->config.reactor, vfu->fd, room ? EPOLLOUT : EPOLLIN, handle_client,
+			   vfu);
+}
+
 static void service(struct vfu *vfu)
 {
 	int result = vfu_conn_service(vfu);
 
+	if (!result)
+		result = listen_for(vfu, vfu_conn_is_blocked(vfu));
 	if (result)
 		disconnect(vfu, result < 0 ? result : 0);
 }
@@ -302,6 +326,8 @@ static bool config_valid(const struct vfu_config *config)
 	for (size_t i = 0; i < VFU_NR_BARS; i++)
 		if (!bar_valid(config, i))
 			return false;
+	if (config->nr_msi > IRQ_MAX_MSI || config->nr_msi & (config->nr_msi - 1))
+		return false;
 	if (!config->nr_vectors)
 		return true;
 	if (config->nr_vectors > IRQ_MAX_VECTORS || config->msix_bar >= VFU_NR_BARS)
@@ -311,6 +337,17 @@ static bool config_valid(const struct vfu_config *config)
 	return !(config->msix_table_offset & 7) && !(config->msix_pba_offset & 7) &&
 	       config->msix_table_offset + table_size <= bar_size &&
 	       (uint64_t)config->msix_pba_offset + 8 <= bar_size;
+}
+
+static void init_tx(struct vfu *vfu)
+{
+	pthread_condattr_t attr;
+
+	pthread_mutex_init(&vfu->tx_lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&vfu->tx_free, &attr);
+	pthread_condattr_destroy(&attr);
 }
 
 int vfu_create(const struct vfu_config *config, struct vfu **ret)
@@ -325,7 +362,7 @@ int vfu_create(const struct vfu_config *config, struct vfu **ret)
 		return -ENOMEM;
 	vfu->config = *config;
 	vfu->listen_fd = vfu->fd = -1;
-	pthread_mutex_init(&vfu->tx_lock, NULL);
+	init_tx(vfu);
 	pthread_mutex_init(&vfu->call_lock, NULL);
 	pci_config_init(&vfu->pci, config);
 	vfu->config.socket_path = strdup(config->socket_path);
@@ -335,7 +372,7 @@ int vfu_create(const struct vfu_config *config, struct vfu **ret)
 	if (!err)
 		err = memory_create(&vfu->memory);
 	if (!err)
-		err = irqs_create(config->reactor, config->nr_vectors, config->intx, &vfu->irqs);
+		err = irqs_create(config, &vfu->irqs);
 	if (err) {
 		vfu_destroy(vfu);
 		return err;
@@ -359,6 +396,7 @@ void vfu_destroy(struct vfu *vfu)
 	free((char *)vfu->config.name);
 	free((char *)vfu->config.socket_path);
 	pthread_mutex_destroy(&vfu->call_lock);
+	pthread_cond_destroy(&vfu->tx_free);
 	pthread_mutex_destroy(&vfu->tx_lock);
 	free(vfu);
 }

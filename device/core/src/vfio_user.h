@@ -65,6 +65,7 @@ struct vfu_config {
 	uint8_t revision;
 	struct vfu_bar bars[VFU_NR_BARS];
 	bool intx; /* interrupt pin A */
+	unsigned nr_msi; /* MSI vectors, a power of two, 32 at most; 0: no capability */
 	unsigned msix_bar, nr_vectors;
 	uint32_t msix_table_offset, msix_pba_offset;
 	struct vfu_ops ops;
@@ -92,12 +93,15 @@ bool vfu_connected(const struct vfu *vfu);  /* atomic, any thread */
 bool vfu_bus_master(const struct vfu *vfu); /* atomic, any thread */
 
 /*
- * Raises MSI-X vector, or VFU_INTX (asserts; vfu_intx_deassert() ends it, until then
+ * Raises MSI-X vector, or the MSI that stands for it if the driver has enabled MSI, or
+ * VFU_INTX (asserts; vfu_intx_deassert() ends it, until then
  * it is re-raised at every unmask). Any thread. Does nothing, and says -ENODEV,
  * without bus mastering (MSI-X) or a client; -ENOENT without an eventfd.
  */
 int vfu_irq_raise(struct vfu *vfu, int vector);
 void vfu_intx_deassert(struct vfu *vfu);
+/* The MSI vector that a write of four bytes means; -ENOENT: none. Any thread. */
+int vfu_msi_vector(struct vfu *vfu, uint64_t addr, uint32_t data);
 
 /*
  * Asks the client to do the access (DMA_READ, DMA_WRITE): for addresses outside

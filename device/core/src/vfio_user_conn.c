@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 /* After so many messages other connections get their turn. */
@@ -153,7 +154,12 @@ static int handle_message(struct vfu *vfu)
 
 int vfu_conn_service(struct vfu *vfu)
 {
-	for (int i = 0; i < MESSAGES_PER_TURN; i++) {
+	int err = vfu_conn_flush(vfu);
+
+	if (err)
+		return err;
+	/* Who does not take his replies is not asked for more work. */
+	for (int i = 0; i < MESSAGES_PER_TURN && !vfu_conn_is_blocked(vfu); i++) {
 		int result = receive_message(vfu);
 
 		if (result == -EAGAIN)
@@ -195,10 +201,100 @@ static void advance(struct msghdr *msg, size_t nr)
 	}
 }
 
+/* What sendmsg() takes at once: 0 for nothing, -errno. */
+static ssize_t try_send(struct vfu *vfu, struct msghdr *msg)
+{
+	ssize_t nr;
+
+	do
+		nr = sendmsg(vfu->fd, msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (nr < 0 && errno == EINTR);
+	if (nr < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	return nr;
+}
+
+/* With tx_lock held. The reply is at most the one that the reactor has in hand. */
+static void keep(struct vfu *vfu, const struct msghdr *msg)
+{
+	for (size_t i = 0; i < msg->msg_iovlen; i++) {
+		const struct iovec *iov = &msg->msg_iov[i];
+
+		memcpy(vfu->tx_pending + vfu->tx_pending_len, iov->iov_base, iov->iov_len);
+		vfu->tx_pending_len += iov->iov_len;
+	}
+}
+
+int vfu_conn_reply(struct vfu *vfu, struct vfio_user_header header, const void *payload, size_t len)
+{
+	struct iovec iov[] = {
+		{ .iov_base = &header, .iov_len = sizeof(header) },
+		{ .iov_base = (void *)payload, .iov_len = len },
+	};
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	ssize_t nr = 0;
+
+	header.size = (uint32_t)(sizeof(header) + len);
+	pthread_mutex_lock(&vfu->tx_lock);
+	if (!vfu->tx_busy)
+		nr = try_send(vfu, &msg);
+	if (nr >= 0) {
+		advance(&msg, (size_t)nr);
+		keep(vfu, &msg);
+	}
+	pthread_mutex_unlock(&vfu->tx_lock);
+	return nr < 0 ? (int)nr : 0;
+}
+
+int vfu_conn_flush(struct vfu *vfu)
+{
+	struct iovec iov = { .iov_base = vfu->tx_pending };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t nr = 0;
+
+	pthread_mutex_lock(&vfu->tx_lock);
+	iov.iov_len = vfu->tx_pending_len;
+	if (vfu->tx_pending_len && !vfu->tx_busy)
+		nr = try_send(vfu, &msg);
+	if (nr > 0) {
+		vfu->tx_pending_len -= (size_t)nr;
+		memmove(vfu->tx_pending, vfu->tx_pending + nr, vfu->tx_pending_len);
+		if (!vfu->tx_pending_len)
+			pthread_cond_broadcast(&vfu->tx_free);
+	}
+	pthread_mutex_unlock(&vfu->tx_lock);
+	return nr < 0 ? (int)nr : 0;
+}
+
+bool vfu_conn_is_blocked(const struct vfu *vfu)
+{
+	/* Only the reactor, which asks, makes it longer or shorter. */
+	return vfu->tx_pending_len;
+}
+
+static bool is_over(const struct vfu *vfu, uint64_t generation)
+{
+	return vfu->fd < 0 || vfu->generation != generation;
+}
+
+/* With tx_lock held: until the stream is between two messages. False: deadline reached. */
+static bool wait_for_turn(struct vfu *vfu, uint64_t generation, uint64_t deadline_ns)
+{
+	const struct timespec deadline = {
+		.tv_sec = (time_t)(deadline_ns / 1000000000),
+		.tv_nsec = (long)(deadline_ns % 1000000000),
+	};
+
+	while (!is_over(vfu, generation) && (vfu->tx_busy || vfu->tx_pending_len)) {
+		if (pthread_cond_timedwait(&vfu->tx_free, &vfu->tx_lock, &deadline))
+			return false;
+	}
+	return true;
+}
+
 /*
- * With tx_lock held, which is let go while waiting before the first byte: a
- * worker must not keep the reactor from answering. Behind the first byte the
- * lock stays, the message being in the stream already.
+ * With tx_lock held, which is let go while waiting: neither a worker nor the client may
+ * keep the reactor. Behind the first byte tx_busy keeps other messages out.
  */
 static int send_locked(struct vfu *vfu, uint64_t generation, struct msghdr *msg)
 {
@@ -208,29 +304,25 @@ static int send_locked(struct vfu *vfu, uint64_t generation, struct msghdr *msg)
 	while (msg->msg_iovlen) {
 		ssize_t nr;
 		bool in_time;
+		int fd;
 
-		if (vfu->fd < 0 || vfu->generation != generation)
+		if (!started && !wait_for_turn(vfu, generation, deadline_ns))
+			return -ETIMEDOUT;
+		if (is_over(vfu, generation))
 			return -ENOTCONN;
-		nr = sendmsg(vfu->fd, msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (nr >= 0) {
-			started = true;
+		nr = try_send(vfu, msg);
+		if (nr < 0)
+			return (int)nr;
+		if (nr) {
+			vfu->tx_busy = started = true;
 			advance(msg, (size_t)nr);
 			continue;
 		}
-		if (errno == EINTR)
-			continue;
-		if (errno != EAGAIN)
-			return -errno;
-		if (started) {
-			in_time = wait_writable(vfu->fd, deadline_ns);
-		} else {
-			/* The fd may be closed meanwhile; then it is polled for nothing. */
-			int fd = vfu->fd;
-
-			pthread_mutex_unlock(&vfu->tx_lock);
-			in_time = wait_writable(fd, deadline_ns);
-			pthread_mutex_lock(&vfu->tx_lock);
-		}
+		/* The fd may be closed meanwhile; then it is polled for nothing. */
+		fd = vfu->fd;
+		pthread_mutex_unlock(&vfu->tx_lock);
+		in_time = wait_writable(fd, deadline_ns);
+		pthread_mutex_lock(&vfu->tx_lock);
 		if (!in_time)
 			return started ? -EPIPE : -ETIMEDOUT;
 	}
@@ -246,13 +338,19 @@ int vfu_conn_send(struct vfu *vfu, uint64_t generation, struct vfio_user_header 
 		{ .iov_base = (void *)payload2, .iov_len = len2 },
 	};
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 3 };
+	bool started;
 	int err;
 
 	header.size = (uint32_t)(sizeof(header) + len1 + len2);
 	pthread_mutex_lock(&vfu->tx_lock);
 	err = send_locked(vfu, generation, &msg);
+	started = msg.msg_iov != iov || iov[0].iov_len != sizeof(header);
+	if (started && !is_over(vfu, generation)) {
+		vfu->tx_busy = false;
+		pthread_cond_broadcast(&vfu->tx_free);
+	}
 	/* The reactor sees the end of file, and closes. */
-	if (err && err != -ENOTCONN && err != -ETIMEDOUT)
+	if (err && err != -ENOTCONN && err != -ETIMEDOUT && !is_over(vfu, generation))
 		shutdown(vfu->fd, SHUT_RDWR);
 	pthread_mutex_unlock(&vfu->tx_lock);
 	return err;

@@ -328,5 +328,5 @@ int vfu_dispatch(struct vfu *vfu, const struct vfu_message *message)
 		reply.len = 0;
 	}
 	/* A reply that cannot be sent is a client that waits for ever: no less than fatal. */
-	return vfu_conn_send(vfu, vfu->generation, header, reply.data, reply.len, NULL, 0);
+	return vfu_conn_reply(vfu, header, reply.data, reply.len);
 }

@@ -50,13 +50,20 @@ struct vfu {
 	struct stat socket_stat; /* of the file we bound */
 	struct vfu_rx rx;
 	bool negotiated;
+	bool is_throttled; /* waiting for room to reply, not for messages */
 	uint8_t reply[sizeof(struct vfio_user_region_access) + VFU_MAX_ACCESS];
 
 	/*
 	 * One message goes out at a time. fd and generation change under tx_lock
-	 * and on the reactor only, which may therefore read them without it.
+	 * and on the reactor only, which may therefore read them without it. The lock
+	 * is never held while anybody waits for the client.
 	 */
 	pthread_mutex_t tx_lock;
+	pthread_cond_t tx_free; /* neither of the two that follow holds any more */
+	bool tx_busy;           /* a worker is in the middle of a message */
+	size_t tx_pending_len;  /* of a reply that waits for room in the socket */
+	uint8_t tx_pending[sizeof(struct vfio_user_header) +
+			   sizeof(struct vfio_user_region_access) + VFU_MAX_ACCESS];
 	int fd;
 	uint64_t generation; /* of connections: a worker must not talk to the next client */
 
@@ -91,8 +98,18 @@ int vfu_conn_service(struct vfu *vfu);
 void vfu_conn_clear_rx(struct vfu *vfu);
 void vfu_conn_close_fds(struct vfu *vfu); /* the latter only */
 /*
- * Sends one message whole. -ENOTCONN: generation is over. -ETIMEDOUT: the client
- * takes nothing, and nothing was sent; after other errors the connection is dead.
+ * Sends a reply, or keeps it until there is room: true in vfu_conn_is_blocked(), and
+ * nothing more is read from this client. Reactor; never waits.
+ */
+int vfu_conn_reply(struct vfu *vfu, struct vfio_user_header header, const void *payload,
+		   size_t len);
+/* Sends what was kept, if there is room now. */
+int vfu_conn_flush(struct vfu *vfu);
+bool vfu_conn_is_blocked(const struct vfu *vfu); /* reactor */
+/*
+ * Sends one message whole, from a worker. -ENOTCONN: generation is over. -ETIMEDOUT:
+ * the client takes nothing, and nothing was sent; after other errors the connection is
+ * dead.
  */
 int vfu_conn_send(struct vfu *vfu, uint64_t generation, struct vfio_user_header header,
 		  const void *payload1, size_t len1, const void *payload2, size_t len2);

@@ -67,6 +67,7 @@ static void apply_config(struct vfu *vfu)
 	uint16_t command = pci_config_command(&vfu->pci);
 
 	irqs_enable_msix(vfu->irqs, pci_config_msix_enabled(&vfu->pci));
+	irqs_configure_msi(vfu->irqs, pci_config_msi(&vfu->pci));
 	irqs_disable_intx(vfu->irqs, command & PCI_COMMAND_INTX_DISABLE);
 	vfu_set_bus_master(vfu, command & PCI_COMMAND_MASTER);
 	if (vfu->pci.flr)

@@ -278,6 +278,8 @@ void virtio_pci_set_status(struct virtio_pci *vdev, uint8_t value)
 		.status = value,
 		.endpoint = UINT32_MAX,
 		.domain = UINT32_MAX,
+		.start = vdev->driver_features,
+		.end = vdev->offered,
 		.source = vdev->source,
 	};
 	uint8_t added = value & ~vdev->status & ~VIRTIO_CONFIG_S_NEEDS_RESET;

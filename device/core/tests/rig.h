@@ -28,6 +28,7 @@
 enum { RIG_EP0, RIG_EP1, RIG_EP_DIRECT, RIG_NR_ENDPOINTS };
 #define RIG_ID0 8u /* has both reserved regions; the others none */
 #define RIG_ID1 9u
+#define RIG_BRIDGE_ID 256u
 
 #define RIG_ALL_FEATURES UINT64_MAX /* accept what is offered */
 
@@ -60,6 +61,8 @@ void rig_start_with(struct rig *rig, const struct viommu_config *config,
 		    const struct viommu_iommu_config *iommu);
 /* As rig_start(), and the virtio driver initialised with everything offered. */
 void rig_start_ready(struct rig *rig, const struct viommu_iommu_config *iommu);
+/* As rig_start_ready(), but the DMA of EP1 carries RIG_BRIDGE_ID, which is no function. */
+void rig_start_bridged(struct rig *rig);
 void rig_stop(struct rig *rig);
 /*
  * Two virtio-iommus in one context, with RAM, endpoints and endpoint ids of their

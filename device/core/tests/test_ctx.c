@@ -101,6 +101,48 @@ TEST(bad_configurations_are_refused)
 	viommu_ctx_destroy(ctx);
 }
 
+TEST(ids_without_a_function_are_refused_as_endpoints_are)
+{
+	struct viommu_endpoint_config id = { .name = "bridge", .id = 7 };
+	const struct viommu_config config = { 0 };
+	viommu_ctx_t *ctx;
+
+	REQUIRE(!viommu_ctx_create(&config, &ctx));
+	CHECK_EQ(viommu_ctx_add_id(ctx, &id), -ENOENT);
+	CHECK_EQ(add_iommu(ctx, (struct viommu_iommu_config){ 0 }), 0);
+	id.iommu = VIOMMU_NO_IOMMU;
+	CHECK_EQ(viommu_ctx_add_id(ctx, &id), -EINVAL);
+	id.iommu = 0;
+	id.requester = 8;
+	CHECK_EQ(viommu_ctx_add_id(ctx, &id), -ENOENT);
+	id.requester = 0;
+	CHECK_EQ(viommu_ctx_add_id(ctx, &id), 0);
+	CHECK_EQ(viommu_ctx_add_id(ctx, &id), -EEXIST);
+	CHECK_EQ(add_endpoint(ctx, (struct viommu_endpoint_config){ .id = 7 }), -EEXIST);
+	CHECK_EQ(add_endpoint(ctx, (struct viommu_endpoint_config){ .id = 1, .requester = 2 }),
+		 -ENOENT);
+	CHECK_EQ(add_endpoint(ctx, (struct viommu_endpoint_config){ .id = 1, .requester = 7 }), 0);
+	CHECK_EQ(add_endpoint(ctx, (struct viommu_endpoint_config){ .id = 2, .no_msix = true }), 0);
+	viommu_ctx_destroy(ctx);
+}
+
+TEST(dma_behind_a_bridge_has_the_rights_of_the_bridges_id)
+{
+	rig_start_bridged(&rig);
+	/* Its own id is attached as any other, and means nothing to its DMA. */
+	CHECK_EQ(rig_attach(&rig, 1, RIG_ID1, 0), OK);
+	CHECK_EQ(rig_map_page(&rig, 1, PAGE, 0), OK);
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP1, PAGE), DMA_FAULT_DOMAIN);
+	CHECK_EQ(rig_attach(&rig, 2, RIG_BRIDGE_ID, 0), OK);
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP1, PAGE), DMA_FAULT_MAPPING);
+	CHECK_EQ(rig_wait_log(&rig, VIOMMU_LOG_FAULT).endpoint, RIG_BRIDGE_ID);
+	CHECK_EQ(rig_map_page(&rig, 2, PAGE, 0), OK);
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP1, PAGE), DMA_FAULT_NONE);
+	CHECK_EQ(rig_detach(&rig, 2, RIG_BRIDGE_ID), OK);
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP1, PAGE), DMA_FAULT_DOMAIN);
+	rig_stop(&rig);
+}
+
 TEST(queries)
 {
 	struct viommu_endpoint_info endpoints[RIG_NR_ENDPOINTS];

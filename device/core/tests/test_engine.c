@@ -333,12 +333,14 @@ TEST(a_lost_client_ends_what_is_in_flight)
 	rig_stop(&rig);
 }
 
-TEST(unmap_while_dma_goes_on)
+/* Whether whoever unmaps can abort copies, or must wait for slices. */
+static void check_unmap_while_dma_goes_on(bool can_abort)
 {
 	const struct rig_dma dma = { DMA_OP_FILL, 16 * MIB, UINT64_MAX, 8 * MIB };
 	unsigned nr_interrupted = 0;
 
 	rig_start_ready(&rig, NULL);
+	rig.ctx->can_abort_copies &= can_abort;
 	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), 0);
 	for (unsigned round = 0; round < 60; round++) {
 		uint64_t touched = 0, done;
@@ -367,4 +369,14 @@ TEST(unmap_while_dma_goes_on)
 	}
 	CHECK(nr_interrupted > 0);
 	rig_stop(&rig);
+}
+
+TEST(unmap_while_dma_goes_on)
+{
+	check_unmap_while_dma_goes_on(true);
+}
+
+TEST(unmap_while_dma_goes_on_and_must_be_waited_for)
+{
+	check_unmap_while_dma_goes_on(false);
 }

@@ -107,7 +107,7 @@ static void post_write(unsigned ep, uint32_t region, uint64_t offset, uint32_t v
 
 static struct engine *engine_of(unsigned ep)
 {
-	return rig.ctx->functions[rig.endpoint_index[ep]].engine;
+	return (struct engine *)rig.ctx->functions[rig.endpoint_index[ep]].endpoint;
 }
 
 /* The pool's workers end, and the test takes their place. */
@@ -117,7 +117,7 @@ static void run_slot(struct engine_slot *slot)
 {
 	static const atomic_bool never;
 
-	engine_run(slot, &never, bounce);
+	engine_run(&slot->job, &never, bounce);
 }
 
 static void *late_worker(void *opaque)
@@ -143,7 +143,7 @@ TEST(a_late_worker_finds_its_transaction_void)
 	struct engine_slot *slot;
 
 	rig_start(&rig, NULL);
-	engine_pool_stop(rig.ctx->pool);
+	pool_stop(rig.ctx->pool);
 	slot = &engine_of(2)->slots[0];
 	rig_dma_start(&rig, 2, 0, &dma);
 	/* The reset has come this far: */
@@ -177,7 +177,7 @@ TEST(a_late_worker_meets_the_end_of_its_transaction)
 	struct engine_slot *slot;
 
 	rig_start(&rig, NULL);
-	engine_pool_stop(rig.ctx->pool);
+	pool_stop(rig.ctx->pool);
 	engine = engine_of(2);
 	slot = &engine->slots[0];
 	for (unsigned round = 0; round < 40; round++) {
@@ -215,7 +215,7 @@ TEST(a_transaction_ends_once)
 	uint64_t generation;
 
 	rig_start(&rig, NULL);
-	engine_pool_stop(rig.ctx->pool);
+	pool_stop(rig.ctx->pool);
 	engine = engine_of(2);
 	slot = &engine->slots[0];
 	rig_dma_start(&rig, 2, 0, &dma);
@@ -254,7 +254,7 @@ TEST(no_fault_of_a_void_transaction)
 		usleep(10);
 	pthread_mutex_unlock(&engine->lock);
 	CHECK_EQ(rig_slot(&rig, 2, 0, DMA_SLOT_STATUS, 4), DMA_STATUS_IDLE);
-	engine_pool_stop(rig.ctx->pool);
+	pool_stop(rig.ctx->pool);
 	CHECK_EQ(viommu_ctx_query_endpoints(rig.ctx, info, 3), 3);
 	CHECK(!info[2].faults && !info[2].in_flight);
 	rig_stop(&rig);

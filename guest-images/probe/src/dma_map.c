@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* dma_map.c - map and unmap buffers for the device. */
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "clock.h"
@@ -9,19 +11,36 @@
 #define BENCH_COUNT_MAX 1000000u
 
 static const char *const choices_flags[] = { "rw", "r", "w", NULL };
-static const __u32 flags_of_choice[] = {
-	VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-	VFIO_DMA_MAP_FLAG_READ,
-	VFIO_DMA_MAP_FLAG_WRITE,
-};
+
+/* The IOAS in the key, or the mode's own; 0 where there are none. */
+static int parse_ioas(const struct vfio *vfio, const struct args *args, uint32_t *ret,
+		      struct reply *reply)
+{
+	uint64_t ioas = arg_number(args, "ioas", vfio->ioas);
+
+	if (arg_has(args, "ioas") && !vfio->ioas)
+		return reply_fail(reply, "parse", EINVAL, "mode %s has no IOAS",
+				  vfio->backend->name);
+	if (ioas > UINT32_MAX)
+		return reply_fail(reply, "parse", EINVAL, "ioas is above 32 bits");
+	*ret = (uint32_t)ioas;
+	return 0;
+}
 
 static int run_map(struct probe *probe, const struct args *args, struct reply *reply)
 {
 	struct vfio *vfio = &probe->vfio;
-	struct vfio_iommu_type1_dma_map map = { .argsz = sizeof(map) };
+	const char *flags = choices_flags[arg_number(args, "flags", 0)];
+	struct vfio_mapping mapping = {
+		.read = strchr(flags, 'r') != NULL,
+		.write = strchr(flags, 'w') != NULL,
+		.iova = arg_number(args, "iova", 0),
+	};
 	struct range range;
 	int error = vfio_require(vfio, reply);
 
+	if (!error)
+		error = parse_ioas(vfio, args, &mapping.ioas, reply);
 	if (!error)
 		error = buffer_range_args(probe->buffers, args, &range, reply);
 	if (error)
@@ -29,68 +48,84 @@ static int run_map(struct probe *probe, const struct args *args, struct reply *r
 	/* VFIO maps whole pages; alignment that is asked for wrongly is its to refuse. */
 	if (!arg_has(args, "size"))
 		range.size = range.buffer->capacity - range.offset;
-	map.flags = flags_of_choice[arg_number(args, "flags", 0)];
-	map.vaddr = (uintptr_t)range.buffer->data + range.offset;
-	map.iova = arg_number(args, "iova", 0);
-	map.size = range.size;
-	error = vfio->backend->map(vfio, &map);
+	mapping.vaddr = (uintptr_t)range.buffer->data + range.offset;
+	mapping.size = range.size;
+	error = vfio->backend->map(vfio, &mapping);
 	if (error)
-		return reply_fail(reply, "VFIO_IOMMU_MAP_DMA", -error, NULL);
-	json_number(&reply->fields, "iova", map.iova);
-	json_number(&reply->fields, "size", map.size);
+		return reply_fail(reply, vfio->backend->map_step, -error, NULL);
+	json_number(&reply->fields, "iova", mapping.iova);
+	json_number(&reply->fields, "size", mapping.size);
 	return 0;
 }
 
-static int unmap(struct probe *probe, __u32 flags, uint64_t iova, uint64_t size,
-		 struct reply *reply)
+static int report_unmap(const struct vfio *vfio, int error, uint64_t size, struct reply *reply)
 {
-	struct vfio *vfio = &probe->vfio;
-	int error = vfio_require(vfio, reply);
-
 	if (error)
-		return error;
-	error = vfio->backend->unmap(vfio, flags, iova, &size);
-	if (error)
-		return reply_fail(reply, "VFIO_IOMMU_UNMAP_DMA", -error, NULL);
+		return reply_fail(reply, vfio->backend->unmap_step, -error, NULL);
 	json_number(&reply->fields, "unmapped", size);
 	return 0;
 }
 
 static int run_unmap(struct probe *probe, const struct args *args, struct reply *reply)
 {
-	return unmap(probe, 0, arg_number(args, "iova", 0), arg_number(args, "size", 0), reply);
+	struct vfio *vfio = &probe->vfio;
+	uint64_t size = arg_number(args, "size", 0);
+	uint32_t ioas;
+	int error = vfio_require(vfio, reply);
+
+	if (!error)
+		error = parse_ioas(vfio, args, &ioas, reply);
+	if (error)
+		return error;
+	error = vfio->backend->unmap(vfio, ioas, arg_number(args, "iova", 0), &size);
+	return report_unmap(vfio, error, size, reply);
 }
 
 static int run_unmap_all(struct probe *probe, const struct args *args, struct reply *reply)
 {
-	(void)args;
-	return unmap(probe, VFIO_DMA_UNMAP_FLAG_ALL, 0, 0, reply);
+	struct vfio *vfio = &probe->vfio;
+	uint64_t size = 0;
+	uint32_t ioas;
+	int error = vfio_require(vfio, reply);
+
+	if (!error)
+		error = parse_ioas(vfio, args, &ioas, reply);
+	if (error)
+		return error;
+	error = vfio->backend->unmap_all(vfio, ioas, &size);
+	return report_unmap(vfio, error, size, reply);
 }
 
+/* How long each of the calls took. */
 struct timing {
-	uint64_t sum;
-	uint64_t min;
-	uint64_t max;
+	uint64_t *ns;
+	uint64_t nr;
 };
 
-static void timing_add(struct timing *timing, uint64_t ns)
+static int compare_ns(const void *a, const void *b)
 {
-	timing->sum += ns;
-	timing->min = ns < timing->min ? ns : timing->min;
-	timing->max = ns > timing->max ? ns : timing->max;
+	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+
+	return (left > right) - (left < right);
 }
 
-static void timing_report(const struct timing *timing, uint64_t count, const char *key,
-			  struct json *fields)
+/* The median says what a call takes, the mean what the guest's other work adds to it. */
+static void timing_report(struct timing *timing, const char *key, struct json *fields)
 {
+	uint64_t sum = 0;
+
+	qsort(timing->ns, timing->nr, sizeof(*timing->ns), compare_ns);
+	for (uint64_t i = 0; i < timing->nr; i++)
+		sum += timing->ns[i];
 	json_begin(fields, key, '{');
-	json_number(fields, "mean", timing->sum / count);
-	json_number(fields, "min", timing->min);
-	json_number(fields, "max", timing->max);
+	json_number(fields, "mean", sum / timing->nr);
+	json_number(fields, "median", timing->ns[timing->nr / 2]);
+	json_number(fields, "min", timing->ns[0]);
+	json_number(fields, "max", timing->ns[timing->nr - 1]);
 	json_end(fields, '}');
 }
 
-static int bench_loop(struct vfio *vfio, const struct vfio_iommu_type1_dma_map *map, uint64_t count,
+static int bench_loop(struct vfio *vfio, const struct vfio_mapping *map, uint64_t count,
 		      struct timing *mapping, struct timing *unmapping, struct reply *reply)
 {
 	for (uint64_t i = 0; i < count; i++) {
@@ -98,48 +133,66 @@ static int bench_loop(struct vfio *vfio, const struct vfio_iommu_type1_dma_map *
 		int error = vfio->backend->map(vfio, map);
 
 		if (error)
-			return reply_fail(reply, "VFIO_IOMMU_MAP_DMA", -error, NULL);
+			return reply_fail(reply, vfio->backend->map_step, -error, NULL);
 		middle = clock_ns();
-		error = vfio->backend->unmap(vfio, 0, map->iova, &size);
+		error = vfio->backend->unmap(vfio, map->ioas, map->iova, &size);
 		if (error)
-			return reply_fail(reply, "VFIO_IOMMU_UNMAP_DMA", -error, NULL);
-		timing_add(mapping, middle - start);
-		timing_add(unmapping, clock_ns() - middle);
+			return reply_fail(reply, vfio->backend->unmap_step, -error, NULL);
+		unmapping->ns[unmapping->nr++] = clock_ns() - middle;
+		mapping->ns[mapping->nr++] = middle - start;
 	}
 	return 0;
 }
 
+static int time_maps(struct vfio *vfio, struct vfio_mapping *map, uint64_t count,
+		     struct timing *mapping, struct timing *unmapping, struct reply *reply)
+{
+	void *memory = mmap(NULL, map->size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	int error;
+
+	if (memory == MAP_FAILED)
+		return reply_fail(reply, "mmap", errno, NULL);
+	map->vaddr = (uintptr_t)memory;
+	error = bench_loop(vfio, map, count, mapping, unmapping, reply);
+	munmap(memory, map->size);
+	return error;
+}
+
 static int run_bench_map(struct probe *probe, const struct args *args, struct reply *reply)
 {
-	struct timing mapping = { .min = UINT64_MAX }, unmapping = mapping;
-	uint64_t size = arg_number(args, "size", 0), count = arg_number(args, "count", 0);
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map),
-		.flags = flags_of_choice[0],
+	struct timing mapping = { 0 }, unmapping = { 0 };
+	uint64_t count = arg_number(args, "count", 0);
+	struct vfio_mapping map = {
+		.ioas = probe->vfio.ioas,
+		.read = true,
+		.write = true,
 		.iova = arg_number(args, "iova", 0),
-		.size = size,
+		.size = arg_number(args, "size", 0),
 	};
 	int error = vfio_require(&probe->vfio, reply);
-	void *memory;
 
 	if (error)
 		return error;
 	if (!count || count > BENCH_COUNT_MAX)
 		return reply_fail(reply, "parse", EINVAL, "count is not in 1..%u", BENCH_COUNT_MAX);
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (memory == MAP_FAILED)
-		return reply_fail(reply, "mmap", errno, NULL);
-	map.vaddr = (uintptr_t)memory;
-	error = bench_loop(&probe->vfio, &map, count, &mapping, &unmapping, reply);
-	munmap(memory, size);
-	if (error)
-		return error;
-	json_number(&reply->fields, "count", count);
-	timing_report(&mapping, count, "map_ns", &reply->fields);
-	timing_report(&unmapping, count, "unmap_ns", &reply->fields);
-	return 0;
+	mapping.ns = malloc(2 * count * sizeof(*mapping.ns));
+	if (!mapping.ns)
+		return reply_fail(reply, "malloc", ENOMEM, NULL);
+	unmapping.ns = mapping.ns + count;
+	/* Touched now: the first write to a page must not be part of a measurement. */
+	memset(mapping.ns, 0, 2 * count * sizeof(*mapping.ns));
+	error = time_maps(&probe->vfio, &map, count, &mapping, &unmapping, reply);
+	if (!error) {
+		json_number(&reply->fields, "count", count);
+		timing_report(&mapping, "map_ns", &reply->fields);
+		timing_report(&unmapping, "unmap_ns", &reply->fields);
+	}
+	free(mapping.ns);
+	return error;
 }
+
+#define IOAS_KEY { "ioas", KEY_NUMBER, MAY, NULL }
 
 static const struct key map_keys[] = {
 	{ "name", KEY_TEXT, NEED, NULL },
@@ -147,14 +200,18 @@ static const struct key map_keys[] = {
 	{ "offset", KEY_NUMBER, MAY, NULL },
 	{ "size", KEY_NUMBER, MAY, NULL },
 	{ "flags", KEY_CHOICE, MAY, choices_flags },
+	IOAS_KEY,
 	{ 0 },
 };
 
 static const struct key unmap_keys[] = {
 	{ "iova", KEY_NUMBER, NEED, NULL },
 	{ "size", KEY_NUMBER, NEED, NULL },
+	IOAS_KEY,
 	{ 0 },
 };
+
+static const struct key unmap_all_keys[] = { IOAS_KEY, { 0 } };
 
 static const struct key bench_keys[] = {
 	{ "iova", KEY_NUMBER, NEED, NULL },
@@ -166,7 +223,7 @@ static const struct key bench_keys[] = {
 const struct command dma_map_commands[] = {
 	{ "map", map_keys, run_map },
 	{ "unmap", unmap_keys, run_unmap },
-	{ "unmap-all", keys_none, run_unmap_all },
+	{ "unmap-all", unmap_all_keys, run_unmap_all },
 	{ "bench-map", bench_keys, run_bench_map },
 	{ 0 },
 };

@@ -11,9 +11,10 @@
 #include "dma_engine.h"
 #include "probe.h"
 
-const char *const choices_irq[] = { "msix", "intx", NULL };
+const char *const choices_irq[] = { "msix", "intx", "msi", NULL };
 
-static const uint32_t vfio_index[IRQ_NR] = { VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_INTX_IRQ_INDEX };
+static const uint32_t vfio_index[IRQ_NR] = { VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_INTX_IRQ_INDEX,
+					     VFIO_PCI_MSI_IRQ_INDEX };
 
 struct irq_set {
 	struct vfio_irq_set head;

@@ -16,7 +16,7 @@
 struct vfio;
 
 /* The order of choices_irq[]. */
-enum irq_kind { IRQ_MSIX, IRQ_INTX, IRQ_NR };
+enum irq_kind { IRQ_MSIX, IRQ_INTX, IRQ_MSI, IRQ_NR };
 
 struct irq_vector {
 	int fd;

@@ -2,6 +2,7 @@
 #include "pci.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -53,4 +54,25 @@ int pci_iommu_group(const char *bdf, unsigned int *ret)
 		return -EINVAL;
 	*ret = (unsigned int)group;
 	return 0;
+}
+
+int pci_vfio_device(const char *bdf, char ret[PCI_NAME_SIZE])
+{
+	const struct dirent *entry;
+	char path[PCI_PATH_SIZE];
+	int error = -ENOENT;
+	DIR *folder;
+
+	pci_path(path, bdf, "vfio-dev");
+	folder = opendir(path);
+	if (!folder)
+		return -errno;
+	while (error && (entry = readdir(folder))) {
+		if (strncmp(entry->d_name, "vfio", 4) || strlen(entry->d_name) >= PCI_NAME_SIZE)
+			continue;
+		strcpy(ret, entry->d_name);
+		error = 0;
+	}
+	closedir(folder);
+	return error;
 }

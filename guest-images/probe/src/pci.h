@@ -19,4 +19,7 @@ void pci_path(char *ret, const char *bdf, const char *attribute);
 int pci_driver(const char *bdf, char ret[PCI_NAME_SIZE]);
 int pci_iommu_group(const char *bdf, unsigned int *ret);
 
+/* Device file of a function in VFIO's hands, below /dev; -ENOENT if there is none. */
+int pci_vfio_device(const char *bdf, char ret[PCI_NAME_SIZE]);
+
 #endif /* PROBE_PCI_H */

@@ -1,41 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * type1.c - container, group and device by the type1 interface.
+ * type1.c - container, group and device by the type1 interface, whoever serves it.
  *
  * Each call is its own step, named in the reply: which one refuses is what tells
  * the causes apart (EPERM at VFIO_SET_IOMMU: MSI not isolated, and so on).
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
-#include "pci.h"
 #include "vfio.h"
 
 #define IOMMU_INFO_MAX 65536u
 #define IOVA_RANGES_MAX 1024u
 
-static int open_step(const char *path, int *ret, struct reply *reply)
+static int open_container(struct vfio *vfio, const struct vfio *share, struct reply *reply)
 {
-	char step[64];
-	int fd = open(path, O_RDWR | O_CLOEXEC);
+	int answer, error;
 
-	if (fd < 0) {
-		snprintf(step, sizeof(step), "open:%s", path);
-		return reply_fail(reply, step, errno, NULL);
-	}
-	*ret = fd;
-	return 0;
-}
-
-static int open_container(struct vfio *vfio, struct reply *reply)
-{
-	int answer, error = open_step("/dev/vfio/vfio", &vfio->container, reply);
-
+	if (share)
+		return vfio_share_file(share->container, "dup:container", &vfio->container, reply);
+	error = vfio_open_file(vfio->backend->container, &vfio->container, reply);
 	if (error)
 		return error;
 	answer = ioctl(vfio->container, VFIO_GET_API_VERSION);
@@ -49,44 +35,6 @@ static int open_container(struct vfio *vfio, struct reply *reply)
 	if (!answer)
 		return reply_fail(reply, "VFIO_CHECK_EXTENSION", EOPNOTSUPP,
 				  "IOMMU type %u is not supported", vfio->backend->iommu);
-	return 0;
-}
-
-static int open_group(struct vfio *vfio, struct reply *reply)
-{
-	struct vfio_group_status status = { .argsz = sizeof(status) };
-	unsigned int number = 0;
-	char path[32];
-	int error = pci_iommu_group(vfio->bdf, &number);
-
-	if (error)
-		return reply_fail(reply, "readlink:iommu_group", -error, NULL);
-	json_number(&reply->fields, "group", number);
-	snprintf(path, sizeof(path), "/dev/vfio/%u", number);
-	error = open_step(path, &vfio->group, reply);
-	if (error)
-		return error;
-	if (ioctl(vfio->group, VFIO_GROUP_GET_STATUS, &status))
-		return reply_fail(reply, "VFIO_GROUP_GET_STATUS", errno, NULL);
-	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
-		return reply_fail(reply, "VFIO_GROUP_GET_STATUS", EBUSY,
-				  "group %u is not viable: flags %#x", number, status.flags);
-	if (ioctl(vfio->group, VFIO_GROUP_SET_CONTAINER, &vfio->container))
-		return reply_fail(reply, "VFIO_GROUP_SET_CONTAINER", errno, NULL);
-	return 0;
-}
-
-static int open_device(struct vfio *vfio, struct reply *reply)
-{
-	vfio->info = (struct vfio_device_info){ .argsz = sizeof(vfio->info) };
-	vfio->device = ioctl(vfio->group, VFIO_GROUP_GET_DEVICE_FD, vfio->bdf);
-	if (vfio->device < 0)
-		return reply_fail(reply, "VFIO_GROUP_GET_DEVICE_FD", errno, NULL);
-	if (ioctl(vfio->device, VFIO_DEVICE_GET_INFO, &vfio->info))
-		return reply_fail(reply, "VFIO_DEVICE_GET_INFO", errno, NULL);
-	json_number(&reply->fields, "flags", vfio->info.flags);
-	json_number(&reply->fields, "num_regions", vfio->info.num_regions);
-	json_number(&reply->fields, "num_irqs", vfio->info.num_irqs);
 	return 0;
 }
 
@@ -158,26 +106,36 @@ static int get_iommu_info(struct vfio *vfio, struct reply *reply)
 	return error;
 }
 
-static int type1_open(struct vfio *vfio, struct reply *reply)
+static int type1_open(struct vfio *vfio, const struct vfio *share, struct reply *reply)
 {
-	int error = open_container(vfio, reply);
+	int error = open_container(vfio, share, reply);
 
 	if (!error)
-		error = open_group(vfio, reply);
+		error = vfio_open_group(vfio, vfio->container, share, reply);
 	if (error)
 		return error;
-	if (ioctl(vfio->container, VFIO_SET_IOMMU, (unsigned long)vfio->backend->iommu))
+	/* A shared container has its IOMMU. */
+	if (!share && ioctl(vfio->container, VFIO_SET_IOMMU, (unsigned long)vfio->backend->iommu))
 		return reply_fail(reply, "VFIO_SET_IOMMU", errno, NULL);
-	error = open_device(vfio, reply);
+	error = vfio_open_group_device(vfio, reply);
 	return error ? error : get_iommu_info(vfio, reply);
 }
 
-static int type1_map(struct vfio *vfio, const struct vfio_iommu_type1_dma_map *map)
+static int type1_map(struct vfio *vfio, const struct vfio_mapping *mapping)
 {
-	return ioctl(vfio->container, VFIO_IOMMU_MAP_DMA, map) ? -errno : 0;
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = (mapping->read ? VFIO_DMA_MAP_FLAG_READ : 0) |
+			 (mapping->write ? VFIO_DMA_MAP_FLAG_WRITE : 0),
+		.vaddr = mapping->vaddr,
+		.iova = mapping->iova,
+		.size = mapping->size,
+	};
+
+	return ioctl(vfio->container, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
 }
 
-static int type1_unmap(struct vfio *vfio, __u32 flags, uint64_t iova, uint64_t *size)
+static int unmap(struct vfio *vfio, __u32 flags, uint64_t iova, uint64_t *size)
 {
 	struct vfio_iommu_type1_dma_unmap unmap = {
 		.argsz = sizeof(unmap),
@@ -192,23 +150,27 @@ static int type1_unmap(struct vfio *vfio, __u32 flags, uint64_t iova, uint64_t *
 	return 0;
 }
 
-static void close_fd(int *fd)
+static int type1_unmap(struct vfio *vfio, uint32_t ioas, uint64_t iova, uint64_t *size)
 {
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
+	(void)ioas;
+	return unmap(vfio, 0, iova, size);
 }
 
-/* The device first: a group cannot leave its container while it is in use. */
-static void type1_close(struct vfio *vfio)
+static int type1_unmap_all(struct vfio *vfio, uint32_t ioas, uint64_t *size)
 {
-	close_fd(&vfio->device);
-	close_fd(&vfio->group);
-	close_fd(&vfio->container);
+	(void)ioas;
+	*size = 0;
+	return unmap(vfio, VFIO_DMA_UNMAP_FLAG_ALL, 0, size);
 }
 
-const struct vfio_backend vfio_type1_backends[] = {
-	{ "type1", VFIO_TYPE1_IOMMU, type1_open, type1_map, type1_unmap, type1_close },
-	{ "type1v2", VFIO_TYPE1v2_IOMMU, type1_open, type1_map, type1_unmap, type1_close },
+#define TYPE1_STEPS                                                             \
+	.map_step = "VFIO_IOMMU_MAP_DMA", .unmap_step = "VFIO_IOMMU_UNMAP_DMA", \
+	.open = type1_open, .map = type1_map, .unmap = type1_unmap, .unmap_all = type1_unmap_all
+
+const struct vfio_backend type1_backends[] = {
+	{ "type1", TYPE1_STEPS, .iommu = VFIO_TYPE1_IOMMU, .container = "/dev/vfio/vfio" },
+	{ "type1v2", TYPE1_STEPS, .iommu = VFIO_TYPE1v2_IOMMU, .container = "/dev/vfio/vfio" },
+	/* An iommufd is a container too: it answers to the type1 ioctls. */
+	{ "iommufd-compat", TYPE1_STEPS, .iommu = VFIO_TYPE1v2_IOMMU, .container = "/dev/iommu" },
 	{ 0 },
 };

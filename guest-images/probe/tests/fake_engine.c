@@ -53,8 +53,9 @@ void fake_raise(unsigned int kind, unsigned int vector)
 
 static uint8_t *translate(uint64_t iova, uint32_t need, enum dma_engine_fault *fault)
 {
-	for (int i = 0; i < NR_MAPS; i++) {
-		if (iova - fake.maps[i].iova >= fake.maps[i].size)
+	for (int i = 0; fake.attached && i < NR_MAPS; i++) {
+		if (fake.maps[i].ioas != fake.attached_ioas ||
+		    iova - fake.maps[i].iova >= fake.maps[i].size)
 			continue;
 		*fault = fake.maps[i].flags & need ? DMA_FAULT_NONE : DMA_FAULT_PERMISSION;
 		return *fault ? NULL : fake.maps[i].memory + (iova - fake.maps[i].iova);

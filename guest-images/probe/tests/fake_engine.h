@@ -22,10 +22,13 @@ struct mapping {
 	uint64_t size; /* 0: unused */
 	uint8_t *memory;
 	uint32_t flags;
+	uint32_t ioas;
 };
 
 struct fake {
 	struct mapping maps[NR_MAPS];
+	bool attached; /* the device uses the mappings of attached_ioas */
+	uint32_t attached_ioas;
 	uint8_t config[256];
 	uint8_t registers[DMA_ENGINE_REGS_SIZE];
 	uint8_t local[DMA_ENGINE_LOCAL_SIZE];

@@ -2,10 +2,11 @@
 /*
  * fake_vfio.c - a VFIO that can be driven without a guest.
  *
- * Linked with --wrap, it answers the calls vfio-probe makes on /dev/vfio and moves
- * /sys into the folder FAKE_SYSFS. FAKE_FAIL="STEP=ERRNO" makes one step fail. The
- * device is fake_engine.c.
+ * Linked with --wrap, it answers the calls vfio-probe makes on /dev/vfio and
+ * /dev/iommu, and moves /sys into the folder FAKE_SYSFS. FAKE_FAIL="STEP=ERRNO" makes
+ * one step fail. Mappings are fake_iommufd.c's, the device is fake_engine.c.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vfio.h>
@@ -19,11 +20,13 @@
 #include <unistd.h>
 
 #include "fake_engine.h"
+#include "fake_iommufd.h"
 
 #define NR_FDS 256
 #define REGION_SHIFT 40
 
-enum kind { NONE, CONTAINER, GROUP, DEVICE, BIND, UNBIND };
+/* UNBOUND: a device file that is not bound to an iommufd yet. */
+enum kind { NONE, CONTAINER, IOMMUFD, GROUP, UNBOUND, DEVICE, BIND, UNBIND };
 
 static enum kind kinds[NR_FDS];
 static char driver_of_fd[NR_FDS][64];
@@ -35,6 +38,7 @@ int __real_ioctl(int fd, unsigned long request, ...);
 ssize_t __real_pread(int fd, void *data, size_t size, off_t offset);
 ssize_t __real_pwrite(int fd, const void *data, size_t size, off_t offset);
 ssize_t __real_readlink(const char *path, char *target, size_t size);
+DIR *__real_opendir(const char *path);
 int __wrap_open(const char *path, int flags, ...);
 int __wrap_close(int fd);
 ssize_t __wrap_write(int fd, const void *data, size_t size);
@@ -42,9 +46,9 @@ int __wrap_ioctl(int fd, unsigned long request, ...);
 ssize_t __wrap_pread(int fd, void *data, size_t size, off_t offset);
 ssize_t __wrap_pwrite(int fd, const void *data, size_t size, off_t offset);
 ssize_t __wrap_readlink(const char *path, char *target, size_t size);
+DIR *__wrap_opendir(const char *path);
 
-/* Is this the step that is to fail? Then errno is set. */
-static bool fails(const char *step)
+bool fake_fails(const char *step)
 {
 	const char *wanted = getenv("FAKE_FAIL");
 	size_t length = strlen(step);
@@ -102,10 +106,14 @@ int __wrap_open(const char *path, int flags, ...)
 	int fd;
 
 	snprintf(step, sizeof(step), "open:%s", path);
-	if (fails(step))
+	if (fake_fails(step))
 		return -1;
 	if (!strcmp(path, "/dev/vfio/vfio"))
 		return new_fd(CONTAINER);
+	if (!strcmp(path, "/dev/iommu"))
+		return new_fd(IOMMUFD);
+	if (!strncmp(path, "/dev/vfio/devices/", 18))
+		return new_fd(UNBOUND);
 	if (!strncmp(path, "/dev/vfio/", 10))
 		return new_fd(GROUP);
 	fd = __real_open(redirect(path, buffer), flags, 0600);
@@ -115,6 +123,10 @@ int __wrap_open(const char *path, int flags, ...)
 
 int __wrap_close(int fd)
 {
+	if (kind_of(fd) == CONTAINER || kind_of(fd) == IOMMUFD)
+		fake_iommufd_close();
+	if (kind_of(fd) == DEVICE)
+		fake.attached = false;
 	if (fd >= 0 && fd < NR_FDS)
 		kinds[fd] = NONE;
 	return __real_close(fd);
@@ -127,6 +139,13 @@ ssize_t __wrap_readlink(const char *path, char *target, size_t size)
 	return __real_readlink(redirect(path, buffer), target, size);
 }
 
+DIR *__wrap_opendir(const char *path)
+{
+	char buffer[512];
+
+	return __real_opendir(redirect(path, buffer));
+}
+
 ssize_t __wrap_write(int fd, const void *data, size_t size)
 {
 	char path[512], link[512], target[128];
@@ -134,7 +153,7 @@ ssize_t __wrap_write(int fd, const void *data, size_t size)
 
 	if (kind != BIND && kind != UNBIND)
 		return __real_write(fd, data, size);
-	if (fails(kind == BIND ? "bind" : "unbind"))
+	if (fake_fails(kind == BIND ? "bind" : "unbind"))
 		return -1;
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%.*s/driver", (int)size,
 		 (const char *)data);
@@ -198,48 +217,21 @@ ssize_t __wrap_pwrite(int fd, const void *data, size_t size, off_t offset)
 	return (ssize_t)size;
 }
 
-static int fail(int error)
-{
-	errno = error;
-	return -1;
-}
-
 static int map_dma(const struct vfio_iommu_type1_dma_map *map)
 {
-	struct mapping *free_map = NULL;
-
-	if (fails("VFIO_IOMMU_MAP_DMA"))
+	if (fake_fails("VFIO_IOMMU_MAP_DMA"))
 		return -1;
-	if (!map->size || (map->size | map->iova | map->vaddr) & 4095)
-		return fail(EINVAL);
-	for (int i = 0; i < NR_MAPS; i++) {
-		if (!fake.maps[i].size)
-			free_map = &fake.maps[i];
-		else if (map->iova < fake.maps[i].iova + fake.maps[i].size &&
-			 fake.maps[i].iova < map->iova + map->size)
-			return fail(EEXIST);
-	}
-	if (!free_map)
-		return fail(ENOSPC);
-	*free_map = (struct mapping){ map->iova, map->size, (uint8_t *)(uintptr_t)map->vaddr,
-				      map->flags };
-	return 0;
+	return fake_map(fake_vfio_ioas(false), map->iova, map->size, map->vaddr, map->flags);
 }
 
 static int unmap_dma(struct vfio_iommu_type1_dma_unmap *unmap)
 {
 	bool all = unmap->flags & VFIO_DMA_UNMAP_FLAG_ALL;
-	uint64_t done = 0;
 
 	if (all && (unmap->iova || unmap->size))
-		return fail(EINVAL);
-	for (int i = 0; i < NR_MAPS; i++) {
-		if (!fake.maps[i].size || (!all && fake.maps[i].iova - unmap->iova >= unmap->size))
-			continue;
-		done += fake.maps[i].size;
-		fake.maps[i].size = 0;
-	}
-	unmap->size = done;
+		return fake_fail(EINVAL);
+	unmap->size =
+		fake_unmap(fake_vfio_ioas(false), unmap->iova, all ? UINT64_MAX : unmap->size);
 	return 0;
 }
 
@@ -255,7 +247,7 @@ static int iommu_info(struct vfio_iommu_type1_info *info)
 	};
 	size_t room = info->argsz;
 
-	if (fails("VFIO_IOMMU_GET_INFO"))
+	if (fake_fails("VFIO_IOMMU_GET_INFO"))
 		return -1;
 	info->flags = VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS;
 	info->iova_pgsizes = 0x1000;
@@ -274,11 +266,11 @@ static int container_ioctl(unsigned long request, void *data)
 
 	switch (request) {
 	case VFIO_GET_API_VERSION:
-		return fails("VFIO_GET_API_VERSION") ? -1 : VFIO_API_VERSION;
+		return fake_fails("VFIO_GET_API_VERSION") ? -1 : VFIO_API_VERSION;
 	case VFIO_CHECK_EXTENSION:
 		return number == VFIO_TYPE1_IOMMU || number == VFIO_TYPE1v2_IOMMU;
 	case VFIO_SET_IOMMU:
-		return fails("VFIO_SET_IOMMU") ? -1 : 0;
+		return fake_fails("VFIO_SET_IOMMU") ? -1 : 0;
 	case VFIO_IOMMU_GET_INFO:
 		return iommu_info(data);
 	case VFIO_IOMMU_MAP_DMA:
@@ -286,7 +278,7 @@ static int container_ioctl(unsigned long request, void *data)
 	case VFIO_IOMMU_UNMAP_DMA:
 		return unmap_dma(data);
 	}
-	return fail(ENOTTY);
+	return fake_fail(ENOTTY);
 }
 
 static int group_ioctl(unsigned long request, void *data)
@@ -298,14 +290,19 @@ static int group_ioctl(unsigned long request, void *data)
 		status->flags = getenv("FAKE_NOT_VIABLE") ? 0 : VFIO_GROUP_FLAGS_VIABLE;
 		return 0;
 	case VFIO_GROUP_SET_CONTAINER:
-		return fails("VFIO_GROUP_SET_CONTAINER") ? -1 : 0;
+		if (fake_fails("VFIO_GROUP_SET_CONTAINER"))
+			return -1;
+		fake_vfio_ioas(kind_of(*(int *)data) == IOMMUFD);
+		return 0;
 	case VFIO_GROUP_GET_DEVICE_FD:
-		if (fails("VFIO_GROUP_GET_DEVICE_FD"))
+		if (fake_fails("VFIO_GROUP_GET_DEVICE_FD"))
 			return -1;
 		fake_reset();
+		fake.attached = true;
+		fake.attached_ioas = fake_vfio_ioas(false);
 		return new_fd(DEVICE);
 	}
-	return fail(ENOTTY);
+	return fake_fail(ENOTTY);
 }
 
 static int region_info(struct vfio_region_info *info)
@@ -318,7 +315,7 @@ static int region_info(struct vfio_region_info *info)
 	};
 
 	if (info->index >= VFIO_PCI_VGA_REGION_INDEX)
-		return fail(EINVAL);
+		return fake_fail(EINVAL);
 	info->size = sizes[info->index];
 	info->offset = (uint64_t)info->index << REGION_SHIFT;
 	info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
@@ -329,16 +326,16 @@ static int set_irqs(const struct vfio_irq_set *set)
 {
 	bool intx = set->index == VFIO_PCI_INTX_IRQ_INDEX;
 
-	if (fails("VFIO_DEVICE_SET_IRQS"))
+	if (fake_fails("VFIO_DEVICE_SET_IRQS"))
 		return -1;
 	if (set->start + set->count > (intx ? 1 : NR_VECTORS))
-		return fail(EINVAL);
+		return fake_fail(EINVAL);
 	if (set->flags & VFIO_IRQ_SET_ACTION_TRIGGER && !set->count)
 		memset(fake.eventfds[intx], 0, sizeof(fake.eventfds[intx]));
 	if (set->flags & VFIO_IRQ_SET_DATA_EVENTFD)
 		memcpy(fake.eventfds[intx] + set->start, set->data, set->count * sizeof(int));
 	if (set->flags & (VFIO_IRQ_SET_ACTION_MASK | VFIO_IRQ_SET_ACTION_UNMASK) && !intx)
-		return fail(EINVAL);
+		return fake_fail(EINVAL);
 	if (set->flags & VFIO_IRQ_SET_ACTION_UNMASK) {
 		fake.intx_masked = false;
 		/* The line is a level: what is still asserted fires again. */
@@ -348,8 +345,21 @@ static int set_irqs(const struct vfio_irq_set *set)
 	return 0;
 }
 
+static int bind_iommufd(int fd, struct vfio_device_bind_iommufd *bind)
+{
+	if (fake_fails("VFIO_DEVICE_BIND_IOMMUFD"))
+		return -1;
+	if (kind_of(bind->iommufd) != IOMMUFD)
+		return fake_fail(EBADFD);
+	bind->out_devid = FAKE_DEVID;
+	kinds[fd] = DEVICE;
+	fake_reset();
+	return 0;
+}
+
 static int device_ioctl(unsigned long request, void *data)
 {
+	struct vfio_device_attach_iommufd_pt *attach = data;
 	struct vfio_device_info *info = data;
 
 	switch (request) {
@@ -365,8 +375,17 @@ static int device_ioctl(unsigned long request, void *data)
 	case VFIO_DEVICE_RESET:
 		fake_reset();
 		return 0;
+	case VFIO_DEVICE_ATTACH_IOMMUFD_PT:
+		if (fake_fails("VFIO_DEVICE_ATTACH_IOMMUFD_PT"))
+			return -1;
+		return fake_attach(&attach->pt_id);
+	case VFIO_DEVICE_DETACH_IOMMUFD_PT:
+		if (fake_fails("VFIO_DEVICE_DETACH_IOMMUFD_PT"))
+			return -1;
+		fake.attached = false;
+		return 0;
 	}
-	return fail(ENOTTY);
+	return fake_fail(ENOTTY);
 }
 
 int __wrap_ioctl(int fd, unsigned long request, ...)
@@ -380,6 +399,14 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	switch (kind_of(fd)) {
 	case CONTAINER:
 		return container_ioctl(request, data);
+	case IOMMUFD:
+		/* It answers to VFIO's numbers, which end below its own, as a container. */
+		return request >= VFIO_GET_API_VERSION && request <= VFIO_IOMMU_UNMAP_DMA ?
+			       container_ioctl(request, data) :
+			       fake_iommufd_ioctl(request, data);
+	case UNBOUND:
+		return request == VFIO_DEVICE_BIND_IOMMUFD ? bind_iommufd(fd, data) :
+							     fake_fail(EINVAL);
 	case GROUP:
 		return group_ioctl(request, data);
 	case DEVICE:

@@ -7,23 +7,23 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from viotest.errors import UsageError
+from viotest.scenario.model import Scenario
 
-if TYPE_CHECKING:
-    from viotest.scenario.model import Scenario
-
-#: What a run writes at the most, beside the initramfs (bytes).
-_ROOM = 96 << 20
+#: What a run writes at the most, beside the initramfs and the device's log (bytes).
+_ROOM = 92 << 20
+#: A record of the device's log.
+_RECORD_SIZE = 64
 #: What QEMU and the device need beside the guest's memory (MiB).
 _OVERHEAD_MEM = 160
 
 
-def check_out(out: Path | None) -> None:
+def check_out(out: Path | None, *, log_records: int = Scenario.log_records) -> None:
     """Refuse a run folder that could not be made; makes nothing.
 
     :param out: The folder that the user named; None: the default place.
+    :param log_records: How many records the device's log is to keep.
     :raise UsageError: When it is there and not empty, its parent cannot be written,
         or the disk is too full.
     """
@@ -43,20 +43,22 @@ def check_out(out: Path | None) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UsageError(f"--out {path}: {existing} cannot be written")
     free = shutil.disk_usage(existing).free
-    if free < _ROOM:
+    needed = _ROOM + log_records * _RECORD_SIZE
+    if free < needed:
         raise UsageError(
             f"--out {path}: too little disk: {free >> 20} MiB free",
-            hint=f"a run needs {_ROOM >> 20} MiB",
+            hint=f"a run needs {needed >> 20} MiB",
         )
 
 
-def check_memory(scenario: Scenario) -> None:
-    """Refuse a guest that this host has not the memory for.
+def check_memory(scenario: Scenario, *, guests: int = 1) -> None:
+    """Refuse guests that this host has not the memory for.
 
+    :param guests: How many there are at once.
     :raise UsageError: When there is too little.
     """
     available = _available_mem()
-    needed = scenario.mem + _OVERHEAD_MEM
+    needed = guests * (scenario.mem + _OVERHEAD_MEM)
     if available is not None and needed > available:
         raise UsageError(
             f"--mem {scenario.mem}: too little memory: {available} MiB available",
@@ -76,9 +78,11 @@ def default_parent() -> Path:
     return Path.cwd() / "viotest-runs"
 
 
-def make_folder(out: Path | None) -> Path:
+def make_folder(out: Path | None, *, parent: Path | None = None) -> Path:
     """Make the run folder, mode 0700, and return its absolute path.
 
+    :param out: The folder that the user named; None: a new one, called after the time.
+    :param parent: Where that goes; default: where runs go.
     :raise UsageError: When it cannot be made.
     """
     try:
@@ -86,7 +90,7 @@ def make_folder(out: Path | None) -> Path:
             out.mkdir(mode=0o700, parents=True, exist_ok=True)
             out.chmod(0o700)
             return out
-        parent = default_parent()
+        parent = parent or default_parent()
         parent.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         for i in range(1000):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: The base initramfs and this run's keys, joined.
 INITRD = "initrd.cpio"
 ARGV_TEXT = "argv.txt"
+#: The size of a disk that an endpoint has.
+IMAGE_SIZE = 64 << 20
 SCENARIO_FILE = "scenario.json"
 
 
@@ -80,9 +82,19 @@ class Plan:
         (folder / names.DEVICE_CONFIG).write_text(config)
         if self.topology.iommus:
             (folder / names.VIOT_TABLE).write_bytes(viot_table(self.topology))
+        for endpoint in self.topology.endpoints:
+            image = argv.endpoint_image(endpoint)
+            if image is not None:
+                _make_image(folder / image)
         (folder / ARGV_TEXT).write_text(self.argv_text())
         scenario = json.dumps(scenario_config(self.scenario), indent=2)
         (folder / SCENARIO_FILE).write_text(scenario + "\n")
+
+
+def _make_image(path: Path) -> None:
+    # Sparse: it takes no room until somebody writes to it.
+    with path.open("wb") as file:
+        file.truncate(IMAGE_SIZE)
 
 
 def device_command() -> list[str]:

@@ -4,22 +4,20 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from viotest.errors import UntestableError, UsageError
+from viotest.cli.common import STDOUT, check_mutants, check_writable
+from viotest.errors import UntestableError
 from viotest.scenario.options import check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
     from viotest.conformance.session import Report
 
 _TARGETS = ("viotest", "qemu", "both")
-_STDOUT = "-"
 
 _EPILOG = """\
 A row that fails is in capitals if the specification has MUST or SHOULD there. With
@@ -73,7 +71,7 @@ def conformance_command(arguments: argparse.Namespace) -> int:
     """
     check_choice("--target", arguments.target, _TARGETS)
     for path in (arguments.json, arguments.tap, arguments.junit):
-        _check_writable(path)
+        check_writable(path)
     from viotest.conformance.session import select_rows
 
     rows = select_rows(arguments.row)
@@ -89,8 +87,8 @@ def _run(arguments: argparse.Namespace, rows: Any) -> Report:
     from viotest.provision.progress import TerminalProgress
     from viotest.provision.qemu import provide_qemu
 
+    check_mutants(arguments.device_mutant)
     device = device_command()
-    _check_mutants(device, arguments.device_mutant)
     progress = TerminalProgress()
     qemu = provide_qemu(arguments.qemu, progress)
     named = arguments.target
@@ -99,33 +97,10 @@ def _run(arguments: argparse.Namespace, rows: Any) -> Report:
     return run(targets, rows, programs, qemu.version, progress)
 
 
-def _check_mutants(device: Sequence[str], mutants: Sequence[str]) -> None:
-    # The names live in the device, and only there.
-    if not mutants:
-        return
-    command = [*device, "mutants"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)
-    if listed.returncode:
-        raise UntestableError(f"viotest-device mutants: {listed.stderr.strip()}")
-    known = [line.split()[0] for line in listed.stdout.splitlines() if line.strip()]
-    for name in mutants:
-        check_choice("--device-mutant", name, known)
-
-
-# Before anything is started: a result that cannot be kept is lost.
-def _check_writable(name: str | None) -> None:
-    if name in (None, _STDOUT):
-        return
-    assert name is not None
-    path = Path(name)
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{name}: is no file that could be written")
-
-
 def _write(report: Report, arguments: argparse.Namespace) -> None:
     from viotest.conformance import output
 
-    if arguments.json == _STDOUT:
+    if arguments.json == STDOUT:
         sys.stdout.write(output.as_json(report))
     else:
         print(f"virtio-iommu, {output.SPECIFICATION}; QEMU {report.qemu}\n")
@@ -135,7 +110,7 @@ def _write(report: Report, arguments: argparse.Namespace) -> None:
         (arguments.tap, output.as_tap),
         (arguments.junit, output.as_junit),
     ):
-        if name is None or (name == _STDOUT and form is output.as_json):
+        if name is None or (name == STDOUT and form is output.as_json):
             continue
         try:
             Path(name).write_text(form(report), encoding="utf-8")

@@ -4,20 +4,21 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import os
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from viotest.errors import UntestableError, UsageError
+from viotest.cli.common import check_mutants
+from viotest.cli.parser import Parser
+from viotest.errors import UsageError
 from viotest.scenario.options import (
     OPTIONS,
     Kind,
     Raw,
-    check_choice,
     parse_settings,
     raw_from_config,
     raw_from_environment,
@@ -25,17 +26,22 @@ from viotest.scenario.options import (
 from viotest.suite.catalog import CHECKS, NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from viotest.scenario.model import Scenario
+    from viotest.scenario.options import Settings
 
 #: Read from the working directory if ``--config`` is not given.
 DEFAULT_CONFIG = "viotest.toml"
 
 
-def add_run_parser(commands: Any) -> None:
-    """Add ``run`` to the subcommands of ``viotest``."""
-    parser = commands.add_parser(
+def add_run_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add ``run`` to the subcommands of ``viotest``.
+
+    :return: Its parser, for commands that make a run on the way.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
         "run",
         help="boot a guest, pass a device through, judge it",
         description="Boot a guest, pass a device through, judge it.",
@@ -53,12 +59,14 @@ def add_run_parser(commands: Any) -> None:
         _add_option(parser, option.name, option.kind, option.metavar, option.help)
     options = ["--config", *(f"--{option.name}" for option in OPTIONS)]
     parser.set_defaults(call=run_command, options=options)
+    return parser
 
 
 def _add_option(
     parser: argparse.ArgumentParser, name: str, kind: Kind, metavar: str, text: str
 ) -> None:
-    flags = ["-v", f"--{name}"] if name == "verbose" else [f"--{name}"]
+    short = {"verbose": ["-v"], "workers": ["-n"]}.get(name, [])
+    flags = [*short, f"--{name}"]
     help_text = text.replace("%", "%%")
     if kind is Kind.FLAG:
         parser.add_argument(
@@ -116,19 +124,42 @@ def _config_raw(named: str | None) -> Raw:
     return read_config(default) if default.is_file() else {}
 
 
-def _check_mutants(scenario: Scenario) -> None:
-    # The names live in the device, and only there.
-    if not scenario.mutants:
-        return
-    from viotest.campaign.plan import device_command
+def _check_modes(scenario: Scenario) -> None:
+    # Of what was asked for by name, something must be askable.
+    chosen = [
+        check
+        for check in CHECKS
+        if any(fnmatch.filter([check.name], pattern) for pattern in scenario.checks)
+    ]
+    if chosen and not any(check.modes_among(scenario.modes) for check in chosen):
+        modes = ", ".join(chosen[0].modes)
+        raise UsageError(
+            f"--check {chosen[0].name}: not in the modes of this run",
+            hint=f"--mode {modes}",
+        )
 
-    command = [*device_command(), "mutants"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)
-    if listed.returncode:
-        raise UntestableError(f"viotest-device mutants: {listed.stderr.strip()}")
-    known = [line.split()[0] for line in listed.stdout.splitlines()]
-    for name in scenario.mutants:
-        check_choice("--device-mutant", name, known)
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    given = vars(arguments)
+    raw = _config_raw(given["config"]) | raw_from_environment(os.environ)
+    raw |= {o.name: given[o.name] for o in OPTIONS if given[o.name] is not None}
+    settings = parse_settings(raw, checks=NAMES)
+    _check_modes(settings.scenario)
+    check_mutants(settings.scenario.mutants)
+    return settings
+
+
+def scenario_from(argv: Sequence[str]) -> Scenario:
+    """Return the scenario that ``viotest run ARGV`` would carry out.
+
+    For commands that boot guests of their own; how a run shows itself is ignored.
+
+    :raise UsageError: When an option is wrong.
+    """
+    parser = Parser(prog="viotest")
+    add_run_parser(parser.add_subparsers())
+    arguments = parser.parse_args(["run", *argv])
+    return _settings(arguments).scenario
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -137,11 +168,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     :return: The exit code.
     :raise ViotestError: As :func:`viotest.campaign.run.run`.
     """
-    given = vars(arguments)
-    raw = _config_raw(given["config"]) | raw_from_environment(os.environ)
-    raw |= {o.name: given[o.name] for o in OPTIONS if given[o.name] is not None}
-    settings = parse_settings(raw, checks=NAMES)
-    _check_mutants(settings.scenario)
+    settings = _settings(arguments)
     from viotest.campaign.run import run
     from viotest.provision.progress import TerminalProgress
     from viotest.report.summary import Terminal

@@ -16,6 +16,7 @@ from viotest.machine.latch import wait_readable
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
 #: What a command of the protocol may take; QEMU answers most in microseconds, but a
 #: device behind it may need its own timeout before it gives up.
@@ -23,6 +24,38 @@ _TIMEOUT = 40.0
 #: Bytes of memory per command: QEMU reads a whole line before it does anything.
 _PIECE = 1 << 20
 _WIDTHS = {1: "b", 2: "w", 4: "l", 8: "q"}
+
+
+def write_command(address: int, data: bytes) -> str:
+    """Return the command that writes RAM."""
+    text = base64.b64encode(data).decode()
+    return f"b64write {address:#x} {len(data):#x} {text}"
+
+
+def write_value_command(address: int, size: int, value: int) -> str:
+    """Return the command that writes 1, 2, 4 or 8 bytes at once."""
+    return f"write{_WIDTHS[size]} {address:#x} {value:#x}"
+
+
+def fill_command(address: int, size: int, value: int) -> str:
+    """Return the command that fills RAM with one byte."""
+    return f"memset {address:#x} {size:#x} {value:#x}"
+
+
+def read_command(address: int, size: int) -> str:
+    """Return the command that reads RAM; :func:`decode_read` reads its answer."""
+    return f"b64read {address:#x} {size:#x}"
+
+
+def decode_read(answer: str) -> bytes:
+    """Return the bytes that a command of :func:`read_command` was answered.
+
+    :raise TargetLostError: When that is no base64.
+    """
+    try:
+        return base64.b64decode(answer, validate=True)
+    except ValueError as error:
+        raise TargetLostError(f"qtest: answer {answer[:60]!r} is no base64") from error
 
 
 class Qtest:
@@ -49,7 +82,7 @@ class Qtest:
 
     def write_value(self, address: int, size: int, value: int) -> None:
         """Write 1, 2, 4 or 8 bytes at once, to RAM or to a device."""
-        self._command(f"write{_WIDTHS[size]} {address:#x} {value:#x}")
+        self._command(write_value_command(address, size, value))
 
     def read_value(self, address: int, size: int) -> int:
         """Read 1, 2, 4 or 8 bytes at once, from RAM or from a device."""
@@ -59,21 +92,36 @@ class Qtest:
         """Write RAM."""
         for offset in range(0, len(data), _PIECE):
             piece = data[offset : offset + _PIECE]
-            text = base64.b64encode(piece).decode()
-            self._command(f"b64write {address + offset:#x} {len(piece):#x} {text}")
+            self._command(write_command(address + offset, piece))
 
     def read(self, address: int, size: int) -> bytes:
         """Read RAM."""
         data = b""
         for offset in range(0, size, _PIECE):
             piece = min(_PIECE, size - offset)
-            answer = self._command(f"b64read {address + offset:#x} {piece:#x}")
-            data += base64.b64decode(answer)
+            data += decode_read(self._command(read_command(address + offset, piece)))
         return data
 
     def fill(self, address: int, size: int, value: int) -> None:
         """Fill RAM with one byte."""
-        self._command(f"memset {address:#x} {size:#x} {value:#x}")
+        self._command(fill_command(address, size, value))
+
+    def exchange(self, commands: Sequence[str]) -> list[str]:
+        """Send commands at once, and return what each is answered, without the OK.
+
+        One wait instead of one for each. QEMU must not have to wait for us while
+        we wait for it: commands with a long answer come last.
+        """
+        try:
+            self._sock.sendall("".join(f"{line}\n" for line in commands).encode())
+            deadline = time.monotonic() + _TIMEOUT
+            answers = [self._line(deadline) for _ in commands]
+        except OSError as error:
+            raise TargetLostError(f"qtest: {commands[0][:60]}: {error}") from error
+        for command, line in zip(commands, answers, strict=True):
+            if line.partition(" ")[0] != "OK":
+                raise TargetLostError(f"qtest: {command[:60]}: answer {line!r}")
+        return [line.partition(" ")[2] for line in answers]
 
     def _number(self, command: str) -> int:
         answer = self._command(command)
@@ -83,15 +131,7 @@ class Qtest:
             raise TargetLostError(f"qtest: {command}: answer {answer!r}") from error
 
     def _command(self, command: str) -> str:
-        try:
-            self._sock.sendall(command.encode() + b"\n")
-            line = self._line(time.monotonic() + _TIMEOUT)
-        except OSError as error:
-            raise TargetLostError(f"qtest: {command[:60]}: {error}") from error
-        word, _, rest = line.partition(" ")
-        if word != "OK":
-            raise TargetLostError(f"qtest: {command[:60]}: answer {line!r}")
-        return rest
+        return self.exchange([command])[0]
 
     def _line(self, deadline: float) -> str:
         while b"\n" not in self._buffer:

@@ -10,42 +10,33 @@ import contextlib
 import enum
 import json
 import os
-import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from viotest.conformance.device import QtestDevice
-from viotest.conformance.errors import NotApplicableError, TargetLostError
+from viotest.conformance.errors import NotApplicableError
 from viotest.conformance.lab import BOOT_BYPASS, FULL, Region, Shape
-from viotest.conformance.qtest import Qtest
+from viotest.conformance.machine import QtestMachine, bare_machine_argv, vfio_user_argv
 from viotest.conformance.wire import RESV_MEM_MSI
 from viotest.machine import argv as machine_argv
 from viotest.machine import names
-from viotest.machine.arch import require_arch
 from viotest.machine.device import DeviceServer
-from viotest.machine.errors import MachineError
 from viotest.machine.folder import RunFolder
 from viotest.machine.latch import wait_readable
-from viotest.machine.owner import ProcessOwner
-from viotest.machine.process import Process
-from viotest.machine.qmp import Monitor, MonitorLoop
+from viotest.machine.qmp import MonitorLoop
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
-_QTEST_SOCKET = "qtest.sock"
+    from viotest.machine.process import Process
+
 _IOMMU_SOCKET = "viommu0.sock"
 _IOMMU_SLOT = 1
 _FIRST_ENDPOINT_SLOT = 16
 
-#: MiB; the rows name addresses below it.
-_MEMORY = 256
 _LAUNCH_TIMEOUT = 20.0
-_RESET_TIMEOUT = 10.0
 _EXIT_GRACE = 0.3
 
 
@@ -66,57 +57,6 @@ class Programs:
     device: tuple[str, ...]
     #: Deliberate defects of the device, by its own names.
     mutants: tuple[str, ...] = ()
-
-
-class _QtestMachine(ProcessOwner):
-    """Owns a QEMU without CPUs, its monitor and its qtest socket."""
-
-    def __init__(
-        self, folder: RunFolder, argv: Sequence[str], loop: MonitorLoop
-    ) -> None:
-        process = Process("QEMU", argv, folder=folder, log=names.QEMU_OUTPUT)
-        super().__init__(process, Monitor("qmp", loop, on_event=self._take_event))
-        self._folder = folder
-        self._was_reset = threading.Event()
-        self.qtest: Qtest | None = None
-
-    def reset(self) -> None:
-        """Reset the machine, and wait until it is done.
-
-        :raise TargetLostError: When it is not done in time.
-        """
-        self._was_reset.clear()
-        self.monitor.execute("system_reset", timeout=_RESET_TIMEOUT)
-        if not self._was_reset.wait(_RESET_TIMEOUT):
-            raise TargetLostError("QEMU: no RESET event after system_reset")
-
-    def _take_event(self, name: str, data: Mapping[str, object]) -> None:
-        if name == "RESET":
-            self._was_reset.set()
-
-    def _launch(self, deadline: float, abort: tuple[int, ...]) -> None:
-        with (
-            self._folder.listen(names.QMP_SOCKET) as monitor,
-            self._folder.listen(_QTEST_SOCKET) as qtest,
-        ):
-            self.process.launch()
-            fds = (*abort, self.process.pidfd)
-            monitor_sock = self._accept(monitor, deadline, fds)
-            self._resources.callback(monitor_sock.close)
-            self.qtest = Qtest(self._accept(qtest, deadline, fds))
-            self._resources.callback(self.qtest.close)
-        self._folder.unlink(names.QMP_SOCKET)
-        self._folder.unlink(_QTEST_SOCKET)
-        timeout = deadline - time.monotonic()
-        self.monitor.connect(monitor_sock, timeout=timeout, abort=fds)
-
-    def _accept(
-        self, listener: socket.socket, deadline: float, abort: tuple[int, ...]
-    ) -> socket.socket:
-        fds = [listener.fileno(), *abort]
-        if listener.fileno() not in wait_readable(fds, deadline - time.monotonic()):
-            raise MachineError("it did not connect to its sockets in time")
-        return listener.accept()[0]
 
 
 @dataclass(frozen=True)
@@ -212,7 +152,7 @@ class QtestLab:
         stack.callback(device.kill)
         device.launch(timeout=_LAUNCH_TIMEOUT)
         argv = _qemu_argv(self._programs.qemu, self._target, shape)
-        machine = _QtestMachine(folder, argv, self._loop)
+        machine = QtestMachine(folder, argv, self._loop)
         stack.callback(machine.kill)
         machine.launch(timeout=_LAUNCH_TIMEOUT, abort=[device.process.pidfd])
         assert machine.qtest is not None
@@ -255,7 +195,7 @@ def _device_config(target: Target, shape: Shape, mutants: Sequence[str]) -> str:
         lines.append(f"id = {devfn:#x}")
         if target is Target.VIOTEST:
             lines.append("iommu = 0")
-            lines.append(f"resv_mem = [{_resv_mem(shape.regions[number])}]")
+            lines.append(f"resv_mem = {resv_mem_toml(shape.regions[number])}")
     return "\n".join(lines) + "\n"
 
 
@@ -263,60 +203,24 @@ def _limit(key: str, value: int, bits: int) -> list[str]:
     return [f"{key} = {value:#x}"] if value < 2**bits - 1 else []
 
 
-def _resv_mem(regions: Sequence[Region]) -> str:
-    return ", ".join(
+def resv_mem_toml(regions: Sequence[Region]) -> str:
+    """Return an endpoint's ``resv_mem`` for the device's configuration, in TOML."""
+    tables = ", ".join(
         f'{{ type = "{"msi" if r.subtype == RESV_MEM_MSI else "reserved"}",'
         f" start = {r.start:#x}, end = {r.end:#x} }}"
         for r in regions
     )
+    return f"[{tables}]"
 
 
 def _qemu_argv(qemu: Sequence[str], target: Target, shape: Shape) -> list[str]:
-    arch = require_arch("x86_64")
-    memory = f"memory-backend-memfd,id=ram,size={_MEMORY}M,share=on"
-    # fmt: off
-    argv = [
-        *_with_modules(qemu),
-        "-no-user-config", "-nodefaults",
-        "-display", "none",
-        "-run-with", "exit-with-parent=on",
-        "-machine", ",".join(["q35", "memory-backend=ram", *arch.machine_properties]),
-        "-accel", "qtest",
-        "-m", f"{_MEMORY}M",
-        "-object", memory,
-        "-chardev", f"socket,id=mon,path={names.QMP_SOCKET}",
-        "-qmp", "chardev:mon",
-        "-chardev", f"socket,id=qtest,path={_QTEST_SOCKET}",
-        "-qtest", "chardev:qtest",
-        "-qtest-log", "none",
-    ]
-    # fmt: on
+    argv = bare_machine_argv(qemu)
     if target is Target.QEMU:
         bypass = "on" if shape.bypass else "off"
         options = f"addr={_IOMMU_SLOT:#x},granule=4k,boot-bypass={bypass}"
         argv += ["-device", f"virtio-iommu-pci,{options}"]
     else:
-        argv += _vfio_user(_IOMMU_SOCKET, _IOMMU_SLOT)
+        argv += vfio_user_argv(_IOMMU_SOCKET, _IOMMU_SLOT)
     for number, devfn in enumerate(_endpoints(shape)):
-        argv += _vfio_user(f"ep{number}.sock", devfn >> 3)
+        argv += vfio_user_argv(f"ep{number}.sock", devfn >> 3)
     return argv
-
-
-# Debian's QEMU has its qtest accelerator in a module, which it looks for beside
-# its own executable; started through a loader of another folder it sees the loader.
-def _with_modules(qemu: Sequence[str]) -> list[str]:
-    if "--library-path" not in qemu:
-        return list(qemu)
-    libraries = qemu[qemu.index("--library-path") + 1]
-    return ["env", f"QEMU_MODULE_DIR={libraries}/qemu", *qemu]
-
-
-def _vfio_user(path: str, slot: int) -> list[str]:
-    socket_address = {"type": "unix", "path": path}
-    device = {
-        "driver": "vfio-user-pci",
-        "addr": f"{slot:x}",
-        "socket": socket_address,
-        "rombar": 0,
-    }
-    return ["-device", json.dumps(device, separators=(",", ":"))]

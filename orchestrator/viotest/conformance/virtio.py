@@ -118,10 +118,18 @@ class VirtioPci:
 
     def notify(self, index: int) -> None:
         """Tell the device that a queue has new buffers."""
+        self._qtest.write_value(self.notify_address(index), 2, index)
+
+    def notify_address(self, index: int) -> int:
+        """Return where the number of a queue is written to notify the device."""
         self._set(_QUEUE_SELECT, index)
         notify = self._structures[_NOTIFY]
-        address = notify.address + self._get(_QUEUE_NOTIFY_OFF) * notify.multiplier
-        self._qtest.write_value(address, 2, index)
+        return notify.address + self._get(_QUEUE_NOTIFY_OFF) * notify.multiplier
+
+    @property
+    def status_address(self) -> int:
+        """Where the device status is, one byte."""
+        return self._structures[_COMMON].address + _STATUS[0]
 
     def read_config(self, offset: int, size: int) -> int:
         """Read the device configuration."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from viotest.errors import UsageError
 from viotest.machine import names
 from viotest.machine.arch import Arch, require_arch
-from viotest.scenario.model import Accel
-from viotest.scenario.topology import parse_bdf
+from viotest.scenario.model import Accel, EndpointModel, Place
+from viotest.scenario.topology import id_only_endpoints, parse_bdf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from viotest.scenario.model import EndpointFunction, Function, Scenario, Topology
 
@@ -58,6 +58,7 @@ def qemu_argv(
         *_monitor_args(),
         *_console_args(),
         *_arch_device_args(arch),
+        *_bridge_args(topology, arch),
         *_iommu_args(topology, arch),
         *_endpoint_args(topology, arch),
         *_net_args(topology, arch),
@@ -100,27 +101,45 @@ def device_config(scenario: Scenario, topology: Topology) -> str:
         "",
         "[log]",
         f"path = {_toml_string(names.DEVICE_LOG)}",
+        f"records = {scenario.log_records}",
         "",
         "[monitor]",
         f"socket = {_toml_string(names.DEVICE_MONITOR_SOCKET)}",
         "",
         "[polling]",
         f"vcpus = {scenario.smp}",
+        f"us = {scenario.poll_us}",
     ]
     for iommu in topology.iommus:
         lines += ["", "[[iommu]]", *_function_config(iommu)]
-    for endpoint in topology.endpoints:
+    ours = bool(topology.iommus)
+    if ours:
+        for name, number, index in id_only_endpoints(topology):
+            lines += ["", "[[endpoint]]", f"name = {_toml_string(name)}"]
+            lines += [f"id = {number:#x}", *_behind_config(index, window)]
+    for endpoint in served_endpoints(topology):
         lines += ["", "[[endpoint]]", *_function_config(endpoint)]
-        lines.append(f"id = {endpoint.endpoint_id:#x}")
-        if topology.iommus:
-            lines.append(f"iommu = {_iommu_index(topology, endpoint)}")
-            lines += _resv_mem_config(window)
+        lines += _endpoint_config(endpoint, aliased=ours)
+        if ours:
+            lines += _behind_config(endpoint.spec.iommu, window)
     return "\n".join(lines) + "\n"
+
+
+def served_endpoints(topology: Topology) -> tuple[EndpointFunction, ...]:
+    """Return the endpoints that the device serves: all but QEMU's own."""
+    return tuple(endpoint for endpoint in topology.endpoints if endpoint.socket)
+
+
+def endpoint_image(endpoint: EndpointFunction) -> str | None:
+    """Return the file that backs an endpoint, relative to the run folder, or None."""
+    backed = (EndpointModel.NVME, EndpointModel.QEMU_NVME)
+    return f"{endpoint.name}.img" if endpoint.spec.model in backed else None
 
 
 def vfio_user_sockets(topology: Topology) -> tuple[str, ...]:
     """Return the names of the sockets that the device serves functions on."""
-    return tuple(f.socket for f in (*topology.iommus, *topology.endpoints))
+    functions = (*topology.iommus, *served_endpoints(topology))
+    return tuple(function.socket for function in functions)
 
 
 def _base_args() -> list[str]:
@@ -187,37 +206,89 @@ def _arch_device_args(arch: Arch) -> list[str]:
 
 
 def _iommu_args(topology: Topology, arch: Arch) -> list[str]:
-    argv = _vfio_user_args(topology.iommus, arch)
+    argv = []
+    for function in topology.iommus:
+        argv += ["-device", _json(vfio_user_device(function, topology, arch))]
     if topology.qemu_iommu_bdf is not None:
-        bus, addr = _place(topology.qemu_iommu_bdf, arch)
+        bus, addr = _place(topology.qemu_iommu_bdf, topology, arch)
         # The default granule is the host's page size, which may be above 4 KiB.
         argv += ["-device", f"virtio-iommu-pci,bus={bus},addr={addr},granule=4k"]
     return argv
 
 
-def _endpoint_args(topology: Topology, arch: Arch) -> list[str]:
-    return _vfio_user_args(topology.endpoints, arch)
-
-
-def _vfio_user_args(functions: Iterable[Function], arch: Arch) -> list[str]:
+# Built before what is plugged into them. What a root port is called (chassis and
+# slot) must only differ between them.
+def _bridge_args(topology: Topology, arch: Arch) -> list[str]:
     argv = []
-    for function in functions:
-        bus, addr = _place(function.bdf, arch)
-        # The JSON form, because "socket" is a structure.
-        device = {
-            "driver": "vfio-user-pci",
-            "id": function.name,
-            "bus": bus,
-            "addr": addr,
-            "socket": {"type": "unix", "path": function.socket},
-            "x-msg-timeout": _MSG_TIMEOUT_MS,
-        }
-        argv += ["-device", json.dumps(device, separators=(",", ":"))]
+    for i, bridge in enumerate(topology.bridges):
+        bus, addr = _place(bridge.bdf, topology, arch)
+        where = f"id={bridge.name},bus={bus},addr={addr}"
+        if bridge.place is Place.BRIDGE:
+            argv += ["-device", f"pcie-pci-bridge,{where}"]
+        else:
+            argv += ["-device", f"pcie-root-port,{where},chassis={i + 1},slot={i + 1}"]
     return argv
 
 
+def _endpoint_args(topology: Topology, arch: Arch) -> list[str]:
+    argv = []
+    for endpoint in topology.endpoints:
+        if endpoint.socket:
+            argv += ["-device", _json(vfio_user_device(endpoint, topology, arch))]
+        else:
+            argv += _qemu_endpoint_args(endpoint, topology, arch)
+    return argv
+
+
+def vfio_user_device(
+    function: Function, topology: Topology, arch: Arch
+) -> dict[str, object]:
+    """Return how QEMU is told of a function that viotest-device serves.
+
+    :return: The value of ``-device``, or the arguments of ``device_add``.
+    """
+    bus, addr = _place(function.bdf, topology, arch)
+    return {
+        "driver": "vfio-user-pci",
+        "id": function.name,
+        "bus": bus,
+        "addr": addr,
+        "socket": {"type": "unix", "path": function.socket},
+        "x-msg-timeout": _MSG_TIMEOUT_MS,
+    }
+
+
+# The JSON form, because "socket" is a structure.
+def _json(device: Mapping[str, object]) -> str:
+    return json.dumps(device, separators=(",", ":"))
+
+
+def _qemu_endpoint_args(
+    endpoint: EndpointFunction, topology: Topology, arch: Arch
+) -> list[str]:
+    bus, addr = _place(endpoint.bdf, topology, arch)
+    where = f"id={endpoint.name},bus={bus},addr={addr}"
+    match endpoint.spec.model:
+        case EndpointModel.QEMU_NVME:
+            disk = f"{endpoint.name}-disk"
+            image = endpoint_image(endpoint)
+            # fmt: off
+            return [
+                "-drive", f"if=none,id={disk},format=raw,file={image}",
+                "-device", f"nvme,{where},drive={disk},serial=viotest-{endpoint.name}",
+            ]
+            # fmt: on
+        case EndpointModel.QEMU_IGB:
+            # No backend and no option ROM: it sends to nobody, and boots nothing.
+            return ["-device", f"igb,{where},romfile="]
+        case model:
+            assert model is EndpointModel.QEMU_EDU, model
+            # Its DMA mask is 28 bits unless told otherwise.
+            return ["-device", f"edu,{where},dma_mask=0xffffffffffffffff"]
+
+
 def _net_args(topology: Topology, arch: Arch) -> list[str]:
-    bus, addr = _place(topology.nic_bdf, arch)
+    bus, addr = _place(topology.nic_bdf, topology, arch)
     # hostfwd resolves no relative path, but this one is as good.
     forward = f"hostfwd=unix:/proc/self/cwd/{names.SSH_SOCKET}-:22"
     # fmt: off
@@ -229,11 +300,13 @@ def _net_args(topology: Topology, arch: Arch) -> list[str]:
     # fmt: on
 
 
-def _place(bdf: str, arch: Arch) -> tuple[str, str]:
+def _place(bdf: str, topology: Topology, arch: Arch) -> tuple[str, str]:
     segment, rid = parse_bdf(bdf)
-    if segment or rid >> 8:
-        raise UsageError(f"{bdf}: only functions on the root bus can be built")
-    return arch.root_bus, f"{rid >> 3:02x}.{rid & 7}"
+    buses = {bridge.bus: bridge.name for bridge in topology.bridges}
+    buses[0] = arch.root_bus
+    if segment or rid >> 8 not in buses:
+        raise UsageError(f"{bdf}: there is no such bus")
+    return buses[rid >> 8], f"{rid >> 3 & 31:02x}.{rid & 7}"
 
 
 # A comma ends a value of QEMU's key=value lists unless it is doubled.
@@ -248,20 +321,29 @@ def _function_config(function: Function) -> list[str]:
     ]
 
 
-def _iommu_index(topology: Topology, endpoint: EndpointFunction) -> int:
-    segment, rid = parse_bdf(endpoint.bdf)
-    for reach in topology.ranges:
-        if reach.segment == segment and reach.bdf_start <= rid <= reach.bdf_end:
-            bdfs = [iommu.bdf for iommu in topology.iommus]
-            return bdfs.index(reach.iommu_bdf)
-    raise UsageError(f"{endpoint.name} ({endpoint.bdf}) is in no range of an IOMMU")
+def _endpoint_config(endpoint: EndpointFunction, *, aliased: bool) -> list[str]:
+    _, own = parse_bdf(endpoint.bdf)
+    lines = [f"id = {own:#x}"]
+    if aliased and own != endpoint.endpoint_id:
+        lines.append(f"requester = {endpoint.endpoint_id:#x}")
+    if endpoint.spec.place is Place.HOTPLUG:
+        lines.append("no_msix = true")
+    if endpoint.spec.model is not EndpointModel.DMA_ENGINE:
+        lines.append(f"model = {_toml_string(endpoint.spec.model)}")
+    image = endpoint_image(endpoint)
+    if image is not None:
+        lines.append(f"image = {_toml_string(image)}")
+    return lines
 
 
-def _resv_mem_config(window: tuple[int, int] | None) -> list[str]:
-    if window is None:
-        return []
-    start, end = window
-    return [f'resv_mem = [{{ type = "msi", start = {start:#x}, end = {end:#x} }}]']
+def _behind_config(index: int, window: tuple[int, int] | None) -> list[str]:
+    lines = [f"iommu = {index}"]
+    if window is not None:
+        start, end = window
+        lines.append(
+            f'resv_mem = [{{ type = "msi", start = {start:#x}, end = {end:#x} }}]'
+        )
+    return lines
 
 
 def _toml_string(text: str) -> str:

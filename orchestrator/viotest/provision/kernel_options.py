@@ -32,8 +32,6 @@ REQUIRED_OPTIONS = (
     Option("CONFIG_VIRTIO_NET", "the network card that carries SSH"),
     Option("CONFIG_VFIO", "passthrough itself"),
     Option("CONFIG_VFIO_PCI", "the driver that endpoints are bound to"),
-    Option("CONFIG_VFIO_IOMMU_TYPE1", "the modes type1 and type1v2"),
-    Option("CONFIG_VFIO_GROUP", "/dev/vfio/GROUP, which type1 needs", (6, 6)),
     Option("CONFIG_PCI_MSI", "interrupts of the virtio-iommu and of endpoints"),
     Option("CONFIG_BLK_DEV_INITRD", "the guest is an initramfs"),
     Option("CONFIG_BINFMT_ELF", "runs the guest's programs"),
@@ -45,6 +43,32 @@ REQUIRED_OPTIONS = (
     Option("CONFIG_SERIAL_8250_CONSOLE", "the console, where readiness is told"),
     Option("CONFIG_INET", "IPv4, for SSH"),
     Option("CONFIG_EVENTFD", "interrupts of VFIO devices"),
+)
+
+#: Each brings a way into VFIO; without it the modes that need it are skipped.
+MODE_OPTIONS = (
+    Option("CONFIG_VFIO_CONTAINER", "/dev/vfio/vfio, for type1 and type1v2", (6, 2)),
+    Option("CONFIG_VFIO_IOMMU_TYPE1", "the driver behind it"),
+    Option(
+        "CONFIG_IOMMUFD_VFIO_CONTAINER",
+        "in place of both: /dev/vfio/vfio is iommufd's",
+        (6, 2),
+    ),
+    Option(
+        "CONFIG_VFIO_GROUP",
+        "/dev/vfio/GROUP, for type1, type1v2, iommufd-compat and iommufd-group",
+        (6, 6),
+    ),
+    Option(
+        "CONFIG_IOMMUFD",
+        "/dev/iommu, for iommufd-compat, iommufd-group, cdev-ioas and cdev-hwpt",
+        (6, 2),
+    ),
+    Option(
+        "CONFIG_VFIO_DEVICE_CDEV",
+        "/dev/vfio/devices, for cdev-ioas and cdev-hwpt",
+        (6, 6),
+    ),
 )
 
 #: Without these a guest still works, with less to see or a slower boot.
@@ -60,13 +84,11 @@ USEFUL_OPTIONS = (
 GUEST_MODULES = (
     "virtio_iommu",
     "virtio_pci",
-    "vfio_iommu_type1",
     "vfio_pci",
     "virtio_net",
 )
-#: Loaded when the kernel has them. iommufd by name, too: not every kernel that has it
-#: has VFIO depend on it.
-OPTIONAL_MODULES = ("pvpanic_pci", "iommufd")
+#: Loaded when the kernel has them. VFIO itself depends on iommufd, if that is a module.
+OPTIONAL_MODULES = ("vfio_iommu_type1", "pvpanic_pci")
 #: In the guest when the kernel has them, and not loaded: native drivers of endpoints,
 #: which would take these away from the checks. ``load-module NAME`` loads one.
 EXTRA_MODULES = ("nvme", "ioatdma", "dmatest", "igb")

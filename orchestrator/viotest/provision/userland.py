@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from viotest.errors import UntestableError
-from viotest.provision import assets, cache
+from viotest.provision import assets, cache, uapi
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,8 +57,9 @@ def provide_probe(progress: Progress) -> Path:
     headers = assets.device_headers()
 
     def build(folder: Path) -> Mapping[str, Any]:
+        include = uapi.provide_uapi(progress)
         with progress.step("building vfio-probe"), cache.scratch() as tmp:
-            _make(sources, headers, tmp)
+            _make(sources, headers, include, tmp)
             shutil.copy(tmp / "vfio-probe", folder / "vfio-probe")
         return {}
 
@@ -75,12 +76,13 @@ def probe_key() -> str:
     headers = assets.device_headers() / "dma_engine.h"
     paths = [sources / "Makefile", *sorted((sources / "src").iterdir()), headers]
     files = [path for path in paths if path.is_file()]
-    return cache.digest_of(RECIPE, *((path.name, path.read_bytes()) for path in files))
+    contents = ((path.name, path.read_bytes()) for path in files)
+    return cache.digest_of(RECIPE, uapi.KEY, *contents)
 
 
-def _make(sources: Path, headers: Path, build: Path) -> None:
+def _make(sources: Path, headers: Path, include: Path, build: Path) -> None:
     command = ["make", "-s", "-C", os.fspath(sources), f"BUILD={build}"]
-    command.append(f"CFLAGS=-Os -I{headers}")
+    command += [f"UAPI_INCLUDE={include}", f"CFLAGS=-Os -I{headers}"]
     environment = {
         name: os.environ[name] for name in ("PATH", "CC") if name in os.environ
     }

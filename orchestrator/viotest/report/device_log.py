@@ -16,7 +16,7 @@ from viotest.errors import UntestableError
 from viotest.report.timeline import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -47,6 +47,8 @@ KINDS = (
     "dma-map",
     "dma-unmap",
     "device-status",
+    "config-write",
+    "request-detail",
 )
 
 #: ``enum viommu_counter``, in order.
@@ -74,6 +76,10 @@ COUNTERS = (
     "messages",
     "resets",
 )
+
+
+#: What a timeline shows of a log that keeps more: it is for people, and in memory.
+TIMELINE_RECORDS = 65536
 
 
 @dataclass(frozen=True)
@@ -162,8 +168,11 @@ def _kind(number: int) -> str:
 
 
 def timeline_events(log: DeviceLog) -> Iterator[Event]:
-    """Yield the log as events of a timeline."""
-    for record in log.records():
+    """Yield the last :data:`TIMELINE_RECORDS` of the log as events of a timeline."""
+    for record in log.records(after=max(0, log.head() - TIMELINE_RECORDS)):
+        # Bytes of an unusual request, whose own record follows: for viotest trace.
+        if record.kind == "request-detail":
+            continue
         data: dict[str, object] = {
             "seq": record.seq,
             "status": record.status,
@@ -180,7 +189,17 @@ def timeline_events(log: DeviceLog) -> Iterator[Event]:
         yield Event(record.ns, "device", record.kind, data)
 
 
-def summary(counters: dict[str, int]) -> dict[str, object]:
+def add_counters(counted: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Return the counters of several devices as if one had done it all.
+
+    :param counted: As :meth:`DeviceLog.counters`, at least one.
+    """
+    total = {name: sum(one[name] for one in counted) for name in COUNTERS}
+    total["request-max-ns"] = max(one["request-max-ns"] for one in counted)
+    return total
+
+
+def summary(counters: Mapping[str, int]) -> dict[str, object]:
     """Return the ``device`` part of results.json.
 
     :param counters: As :meth:`DeviceLog.counters`.

@@ -82,6 +82,9 @@ class Terminal:
         out = out or sys.stdout or io.StringIO()
         self._write = _Pipe(out).write
         self._colour = out.isatty() and "NO_COLOR" not in os.environ
+        # The mode and the reason of the skip told last, and how many were like it.
+        self._skipped: tuple[str, str] | None = None
+        self._more = 0
 
     def _paint(self, text: str, style: str) -> str:
         return f"\033[{_COLOURS[style]}m{text}\033[0m" if self._colour else text
@@ -91,7 +94,16 @@ class Terminal:
         self._write((self._paint(text, style) if style else text) + "\n")
 
     def check(self, result: CheckResult) -> None:
-        """Write the line of a check that has just ended."""
+        """Write the line of a check that has just ended.
+
+        Of checks skipped in a row, for one reason and in one mode, the first speaks.
+        """
+        skipped = (result.mode, result.reason)
+        if result.outcome is Outcome.SKIP and skipped == self._skipped:
+            self._more += 1
+            return
+        self._tell_more()
+        self._skipped = skipped if result.outcome is Outcome.SKIP else None
         outcome = str(result.outcome)
         mark = self._paint(f"{outcome:5}", outcome)
         reason = f"  {result.reason}" if result.reason else ""
@@ -100,13 +112,22 @@ class Terminal:
             for detail in result.details.splitlines():
                 self.line(f"           {detail}")
 
+    def _tell_more(self) -> None:
+        if self._more:
+            self.line(f"         and {self._more} more for the same reason", "dim")
+        self._more = 0
+
     def finish(self, result: RunResult, folder: str) -> None:
         """Write what is left to say; the last line is the verdict."""
+        self._tell_more()
         if result.cause is not None and result.verdict is not Verdict.PASS:
             self.line()
             self.line(f"cause    {result.cause.category}: {result.cause.text}")
             for text in result.cause.console:
                 self.line(f"         | {text}", "dim")
+        for guest in result.guests:
+            for what in guest.splats:
+                self.line(f"note     the guest's kernel said as it booted: {what}")
         if result.verdict is not Verdict.PASS:
             self.line(f"again    viotest run --config {folder}/scenario.json")
         self.line(f"results  {folder}")

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from viotest.errors import UsageError
-from viotest.scenario.model import Accel, Iommu, Mode, Phase, Scenario
+from viotest.scenario.model import (
+    Accel,
+    EndpointModel,
+    EndpointSpec,
+    Iommu,
+    Mode,
+    Phase,
+    Place,
+    Scenario,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,9 +35,16 @@ _Enum = TypeVar("_Enum", bound=enum.StrEnum)
 #: Machines that can be built; a new one is a record in ``viotest.machine.arch``.
 MACHINES = ("q35",)
 
+#: What ``--mode`` takes for all of them.
+ALL_MODES = "all"
+
 #: Less memory than this and the kernel, the initramfs and the checks' buffers
 #: do not fit (MiB).
 MIN_MEM = 192
+
+#: What the device's log may hold: 64 KiB, and 1 GiB.
+MIN_LOG_RECORDS = 1 << 10
+MAX_LOG_RECORDS = 1 << 24
 
 
 class Kind(enum.Enum):
@@ -84,7 +100,8 @@ OPTIONS: tuple[Option, ...] = (
         "mode",
         Kind.MANY,
         "MODE",
-        "type1 or type1v2; may be repeated (default: type1v2)",
+        f"how to enter VFIO: {', '.join(Mode)}; may be repeated (default: type1v2);"
+        f" {ALL_MODES}: every one that the kernel offers",
     ),
     Option("check", Kind.MANY, "GLOB", "only the checks that match; may be repeated"),
     Option("out", Kind.ONE, "DIR", "run folder to make (default: viotest-runs/TIME)"),
@@ -110,7 +127,42 @@ OPTIONS: tuple[Option, ...] = (
         "NAME",
         "switch on a deliberate defect of the device (viotest-device mutants)",
     ),
-    Option("endpoints", Kind.ONE, "N", "dma engine endpoints (default: 1)"),
+    Option(
+        "reboots",
+        Kind.ONE,
+        "N",
+        "boot another guest for the checks that are left when one is lost or its"
+        " kernel has complained, N times in each mode (default: 2)",
+    ),
+    Option(
+        "workers",
+        Kind.ONE,
+        "N",
+        "spread the modes over N workers with a guest each (default: 1)",
+    ),
+    Option(
+        "endpoint",
+        Kind.MANY,
+        "MODEL[@PLACE][,iommu=N]",
+        "an endpoint; may be repeated (default: dma-engine). Models:"
+        f" {', '.join(EndpointModel)}; places: {', '.join(Place)} (default: root);"
+        " N: which virtio-iommu translates it (default: 0). standard: a set that"
+        " every check finds what it needs in",
+    ),
+    Option(
+        "poll",
+        Kind.ONE,
+        "US",
+        "how long our virtio-iommu may look at its ring before it sleeps, in"
+        " microseconds (default: 20; 0: not at all)",
+    ),
+    Option(
+        "log-records",
+        Kind.ONE,
+        "N",
+        "records that the device's log keeps, 64 bytes each, a power of two"
+        f" (default: {Scenario.log_records})",
+    ),
     Option(
         "dry-run",
         Kind.FLAG,
@@ -121,7 +173,23 @@ OPTIONS: tuple[Option, ...] = (
     Option("verbose", Kind.FLAG, "", "say what is done while it is done"),
 )
 #: Lists whose values may hold commas themselves.
-_FREE_TEXT = ("append", "qemu-arg", "replace-module")
+_FREE_TEXT = ("append", "endpoint", "qemu-arg", "replace-module")
+
+#: The name of :data:`STANDARD_ENDPOINTS`.
+STANDARD = "standard"
+#: One of everything that a check asks for, in one guest.
+STANDARD_ENDPOINTS = (
+    EndpointSpec(),
+    EndpointSpec(),
+    EndpointSpec(place=Place.PORT),
+    EndpointSpec(place=Place.HOTPLUG),
+    EndpointSpec(place=Place.BRIDGE),
+    EndpointSpec(place=Place.BRIDGE),
+    EndpointSpec(EndpointModel.IOAT),
+    EndpointSpec(EndpointModel.NVME),
+    # Left out behind QEMU's IOMMU, as are those behind the bridge.
+    EndpointSpec(iommu=1),
+)
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 #: Raw values by option name; a flag that is set has one value, ``"1"``.
@@ -137,6 +205,8 @@ class Settings:
     dry_run: bool = False
     json: bool = False
     verbose: bool = False
+    #: How many workers share the modes.
+    workers: int = 1
 
 
 def nearest(value: str, valid: Iterable[str]) -> str:
@@ -221,6 +291,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
     boot_fail_is = values.text("boot-fail-is", "")
     if boot_fail_is not in ("", "bad"):
         raise UsageError(f"--boot-fail-is {boot_fail_is}: the only value is bad")
+    iommu = Iommu(values.choice("iommu", list(Iommu), Iommu.VIOTEST))
     scenario = Scenario(
         kernel=values.text("kernel", Scenario.kernel),
         modules=values.text("modules", "") or None,
@@ -228,7 +299,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         qemu=values.text("qemu", Scenario.qemu),
         machine=values.choice("machine", MACHINES, Scenario.machine),
         accel=Accel(values.choice("accel", list(Accel), Accel.AUTO)),
-        iommu=Iommu(values.choice("iommu", list(Iommu), Iommu.VIOTEST)),
+        iommu=iommu,
         modes=_modes(values.many("mode")) or Scenario.modes,
         checks=_checks(values.many("check"), checks),
         smp=values.integer("smp", Scenario.smp, 1, 255),
@@ -236,9 +307,12 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         append=values.many("append"),
         qemu_args=values.many("qemu-arg"),
         mutants=values.many("device-mutant"),
-        endpoints=values.integer("endpoints", 1, 1, 15),
+        endpoints=_endpoints(values.many("endpoint"), iommu) or Scenario.endpoints,
+        poll_us=values.integer("poll", Scenario.poll_us, 0, 100),
+        log_records=_log_records(values),
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
+        reboots=values.integer("reboots", Scenario.reboots, 0, 100),
     )
     out = values.text("out", "")
     return Settings(
@@ -247,6 +321,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         dry_run="dry-run" in raw,
         json="json" in raw,
         verbose="verbose" in raw,
+        workers=values.integer("workers", Settings.workers, 1, 64),
     )
 
 
@@ -287,8 +362,22 @@ def check_choice(option: str, value: str, valid: Sequence[str]) -> str:
     return value
 
 
+def _log_records(values: _Values) -> int:
+    low, high = MIN_LOG_RECORDS, MAX_LOG_RECORDS
+    number = values.integer("log-records", Scenario.log_records, low, high)
+    if number & (number - 1):
+        nearest_power = 1 << number.bit_length()
+        raise UsageError(
+            f"--log-records {number}: not a power of two", hint=f"try {nearest_power}"
+        )
+    return number
+
+
 def _modes(values: Iterable[str]) -> tuple[Mode, ...]:
-    modes = [Mode(check_choice("--mode", value, list(Mode))) for value in values]
+    modes: list[Mode] = []
+    for value in values:
+        check_choice("--mode", value, (*Mode, ALL_MODES))
+        modes += Mode if value == ALL_MODES else [Mode(value)]
     return tuple(dict.fromkeys(modes))
 
 
@@ -299,6 +388,52 @@ def _checks(patterns: tuple[str, ...], known: Sequence[str]) -> tuple[str, ...]:
                 f"--check {pattern}: matches no check", hint=nearest(pattern, known)
             )
     return patterns
+
+
+def _endpoints(values: Iterable[str], iommu: Iommu) -> tuple[EndpointSpec, ...]:
+    found: list[EndpointSpec] = []
+    for value in values:
+        if value == STANDARD:
+            found += _standard(iommu)
+        else:
+            found.append(parse_endpoint(value))
+    return tuple(found)
+
+
+def _standard(iommu: Iommu) -> list[EndpointSpec]:
+    if iommu is Iommu.VIOTEST:
+        return list(STANDARD_ENDPOINTS)
+    # QEMU makes one virtio-iommu, and that does not know the endpoints behind a
+    # PCIe-to-PCI bridge by their own ids, by which Linux asks (docs/topology.md).
+    return [
+        spec
+        for spec in STANDARD_ENDPOINTS
+        if spec.place is not Place.BRIDGE and not spec.iommu
+    ]
+
+
+def parse_endpoint(value: str) -> EndpointSpec:
+    """Read ``MODEL[@PLACE][,iommu=N]``.
+
+    :raise UsageError: When it is not that; the hint names the nearest valid word.
+    """
+    what, *rest = value.split(",")
+    model, at, place = what.partition("@")
+    # The name of the set belongs in the hint, though it is no model.
+    check_choice("--endpoint", model, [*EndpointModel, STANDARD])
+    if model == STANDARD:
+        raise UsageError(f"--endpoint {value}: {STANDARD} takes no place and no key")
+    if at:
+        check_choice(f"--endpoint {model}@", place, list(Place))
+    iommu = 0
+    for part in rest:
+        key, _, number = part.partition("=")
+        if key != "iommu":
+            raise UsageError(f"--endpoint {value}: unknown key {key!r}", hint="iommu=N")
+        if not (number.isascii() and number.isdecimal() and len(number) < 3):
+            raise UsageError(f"--endpoint {value}: iommu={number} is no index")
+        iommu = int(number)
+    return EndpointSpec(EndpointModel(model), Place(place) if at else Place.ROOT, iommu)
 
 
 def _timeouts(values: Iterable[str]) -> tuple[tuple[Phase, float], ...]:
@@ -335,7 +470,10 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "qemu-arg": list(scenario.qemu_args),
         "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
         "device-mutant": list(scenario.mutants),
-        "endpoints": scenario.endpoints,
+        "reboots": scenario.reboots,
+        "endpoint": [str(spec) for spec in scenario.endpoints],
+        "poll": scenario.poll_us,
+        "log-records": scenario.log_records,
     }
     if scenario.modules is not None:
         config["modules"] = scenario.modules

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from viotest.guest.probe import Probe, ProbeError
-from viotest.suite.observe import KPROBES
+from viotest.scenario.model import CDEV_MODES
+from viotest.suite.observe import Questions, watch_questions
 
 if TYPE_CHECKING:
-    from viotest.scenario.model import EndpointFunction
+    from viotest.scenario.model import EndpointFunction, Mode
 
 VFIO_DRIVER = "vfio-pci"
 
@@ -25,10 +26,16 @@ class Binding:
     driver: str | None
     #: The endpoint's IOMMU group; None if it is in none.
     group: str | None
-    #: tracefs lines of the probes on viommu_capable() during the bind.
-    trace: tuple[str, ...]
-    #: Why there are no such lines; empty if there may be.
-    no_kprobes: str
+    #: The name of its file in /dev/vfio/devices; None if it has none.
+    device: str | None
+    #: What virtio-iommu was asked during the bind.
+    questions: Questions
+
+    def node(self, mode: Mode) -> str:
+        """Return the file by which ``mode`` enters VFIO."""
+        if mode in CDEV_MODES:
+            return f"/dev/vfio/devices/{self.device}"
+        return f"/dev/vfio/{self.group}"
 
 
 def bind(probe: Probe, endpoint: EndpointFunction, *, traced: bool = True) -> Binding:
@@ -39,35 +46,58 @@ def bind(probe: Probe, endpoint: EndpointFunction, *, traced: bool = True) -> Bi
     :param traced: Watch viommu_capable() meanwhile; that takes the guest a while.
     :return: What was seen; refusals of the bind included.
     """
-    no_kprobes = _set_kprobes(probe) if traced else "not traced"
+    questions = Questions(no_kprobes="not traced")
     error = None
     try:
-        probe.call("bind", bdf=endpoint.bdf, driver=VFIO_DRIVER)
+        with watch_questions(probe, wanted=traced) as questions:
+            probe.call("bind", bdf=endpoint.bdf, driver=VFIO_DRIVER)
     except ProbeError as refusal:
+        if refusal.command != "bind":
+            raise
         error = refusal
-    trace: list[object] = []
-    if not no_kprobes:
-        lines = probe.call("trace-read")["lines"]
-        assert isinstance(lines, list)
-        trace = lines
-        probe.call("kprobe-clear")
     device = f"/sys/bus/pci/devices/{endpoint.bdf}"
     return Binding(
         error=error,
         driver=_link(probe, f"{device}/driver"),
-        group=_link(probe, f"{device}/iommu_group"),
-        trace=tuple(str(line) for line in trace),
-        no_kprobes=no_kprobes,
+        group=find_group(probe, endpoint.bdf),
+        device=_device_file(probe, device),
+        questions=questions,
     )
 
 
-def _set_kprobes(probe: Probe) -> str:
+def ensure_bound(probe: Probe, endpoint: EndpointFunction) -> None:
+    """Give an endpoint to vfio-pci, if that does not have it already.
+
+    :raise ProbeError: When the kernel refuses.
+    """
+    probe.call("bind", bdf=endpoint.bdf, driver=VFIO_DRIVER)
+
+
+def find_group(probe: Probe, bdf: str) -> str | None:
+    """Return the IOMMU group of a PCI function; None if it is in none."""
+    return _link(probe, f"/sys/bus/pci/devices/{bdf}/iommu_group")
+
+
+def ensure_group(probe: Probe, endpoint: EndpointFunction) -> None:
+    """Let the guest's kernel look for the IOMMU of an endpoint, if it has not.
+
+    Until Linux 6.15 a function joins its group when a driver is bound to it first.
+    The endpoint is left without a driver then; a refusal to bind changes nothing.
+    """
+    if find_group(probe, endpoint.bdf) is None:
+        bound = bind(probe, endpoint, traced=False)
+        if bound.driver is not None:
+            probe.call("unbind", bdf=endpoint.bdf)
+
+
+def _device_file(probe: Probe, device: str) -> str | None:
     try:
-        for spec in KPROBES:
-            probe.call("kprobe-set", spec=spec)
-    except ProbeError as error:
-        return f"no kprobe events in this kernel (CONFIG_KPROBE_EVENTS): {error.text}"
-    return ""
+        names = probe.call("list", path=f"{device}/vfio-dev")["names"]
+    except ProbeError:
+        # No such folder: no driver of VFIO holds it, or the kernel is before 6.1.
+        return None
+    assert isinstance(names, list)
+    return str(names[0]) if names else None
 
 
 def _link(probe: Probe, path: str) -> str | None:

@@ -4,6 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from viotest.scenario.model import CDEV_MODES, IOMMUFD_MODES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from viotest.scenario.model import Mode
 
 
 @dataclass(frozen=True)
@@ -16,13 +24,27 @@ class Check:
     title: str
     #: A skip of a required check makes the run ``UNTESTED``.
     required: bool = False
+    #: Left out of the shortest run: one endpoint, and no ``--check`` that names it.
+    slow: bool = False
+    #: Modes in which there is something to ask; empty: it is not about the mode.
+    modes: tuple[Mode, ...] = ()
+
+    def modes_among(self, modes: Sequence[Mode]) -> tuple[Mode, ...]:
+        """Return those of ``modes`` in which the check can be put."""
+        return tuple(mode for mode in modes if not self.modes or mode in self.modes)
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("group", "the endpoint is alone in its IOMMU group, native driver unbound"),
+    Check("group", "IOMMU groups are what the topology says, alone or merged"),
     Check("bind", "vfio-pci accepts the endpoint", required=True),
     Check("coherency", "VFIO asks for cache coherency and virtio-iommu answers yes"),
-    Check("open", "the group opens and the container attaches", required=True),
+    Check(
+        "iommufd-coherency",
+        "iommufd asks for cache coherency too, and virtio-iommu answers yes",
+        modes=IOMMUFD_MODES,
+    ),
+    Check("open", "the device opens, attached to an IOMMU domain", required=True),
+    Check("iova-ranges", "what the IOMMU reserves is no address for DMA"),
     Check("bar", "BARs and configuration space can be read and written"),
     Check("no-snoop-enforcement", "VFIO_DMA_CC_IOMMU is 0: snooping is not enforced"),
     Check("dma-read", "the endpoint reads memory, byte for byte", required=True),
@@ -33,10 +55,42 @@ CHECKS: tuple[Check, ...] = (
     Check("fault-permission", "an access against its permission faults", required=True),
     Check("fault-event", "our device put the fault on its event queue, and logged it"),
     Check("unmap", "nothing gets through after an unmap", required=True),
+    Check(
+        "reattach",
+        "detached, the endpoint reaches nothing; attached again, all that is mapped",
+        modes=CDEV_MODES,
+    ),
+    Check(
+        "replace",
+        "moved to another address space and back, it sees that one's mappings only",
+        modes=CDEV_MODES,
+    ),
+    Check(
+        "hw-info",
+        "iommufd promises no page table that virtio-iommu does not have",
+        modes=CDEV_MODES,
+    ),
     Check("interrupt", "every MSI-X vector arrives at its eventfd", required=True),
     Check("flr", "a function level reset stops and clears the endpoint", required=True),
+    Check("isolation", "two endpoints in two domains reach their own mappings only"),
+    Check("shared-domain", "two endpoints in one domain reach the same mappings"),
+    Check("merged-group", "endpoints of one group share its mappings, and its owner"),
+    Check("two-iommus", "endpoints of two virtio-iommus: apart, or one address space"),
     Check("rebind", "unbound and bound again, all of it works again"),
+    Check("rebind-often", "a hundred times bound and unbound, it works", slow=True),
+    Check("kill-in-flight", "the DMA of a user that is killed ends with it", slow=True),
+    Check("hot-plug", "unplugged and plugged in again, an endpoint works again"),
+    Check("unplug-in-use", "an unplug waits for the user, whose DMA goes on"),
+    Check("reboot", "after a reboot of the guest everything works again", slow=True),
 )
 
 BY_NAME = {check.name: check for check in CHECKS}
 NAMES = tuple(BY_NAME)
+
+
+def check_of_test(function: str) -> Check:
+    """Return the check that a test function of the suite puts.
+
+    :param function: The function's name.
+    """
+    return BY_NAME[function.removeprefix("test_").replace("_", "-")]

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.guest.probe import ProbeError
-from viotest.scenario.model import Iommu
+from viotest.machine.arch import require_arch
+from viotest.scenario.model import EndpointModel, Iommu
 from viotest.suite import binding as binding_module
+from viotest.suite.catalog import check_of_test
 from viotest.suite.context import SCENARIO
 from viotest.suite.judgement import refused
+from viotest.suite.modes import Ways
 from viotest.suite.passthrough import Passthrough
 from viotest.suite.steps import FaultReasons
 
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every check that enters VFIO once per mode of the scenario."""
     if "mode" in metafunc.fixturenames:
-        modes = metafunc.config.stash[SCENARIO].modes
+        check = check_of_test(metafunc.function.__name__)
+        modes = check.modes_among(metafunc.config.stash[SCENARIO].modes)
         metafunc.parametrize("mode", modes, ids=[str(mode) for mode in modes])
 
 
@@ -39,9 +43,18 @@ def topology(viotest_context: Context) -> Topology:
 
 
 @pytest.fixture(scope="session")
-def endpoint(topology: Topology) -> EndpointFunction:
-    """The endpoint under test."""
-    return topology.endpoints[0]
+def engines(topology: Topology) -> tuple[EndpointFunction, ...]:
+    """The dma engines, in the order in which they were asked for."""
+    model = EndpointModel.DMA_ENGINE
+    return tuple(one for one in topology.endpoints if one.spec.model is model)
+
+
+@pytest.fixture(scope="session")
+def endpoint(engines: tuple[EndpointFunction, ...]) -> EndpointFunction:
+    """The endpoint under test: the first dma engine."""
+    if not engines:
+        pytest.skip("needs a dma engine: --endpoint dma-engine")
+    return engines[0]
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +95,27 @@ def bound(binding: Binding) -> Binding:
     return binding
 
 
+@pytest.fixture(scope="session")
+def ways(viotest_context: Context, probe: Probe, binding: Binding) -> Ways:
+    """The ways into VFIO that this kernel offers."""
+    return Ways(probe, str(binding.group), viotest_context.kernel_config)
+
+
+@pytest.fixture
+def offered(bound: Binding, ways: Ways, mode: Mode) -> Mode:
+    """The mode; skips the check if the kernel does not offer it."""
+    assert bound.error is None
+    if why := ways.why_absent(mode):
+        pytest.skip(why)
+    return mode
+
+
+@pytest.fixture(scope="session")
+def msi_window(viotest_context: Context) -> tuple[int, int] | None:
+    """First and last address of the window in which a write is an interrupt."""
+    return require_arch(viotest_context.scenario.arch).msi_window
+
+
 class Opener:
     """Opens the endpoint once per mode, and anew after a check that failed.
 
@@ -104,6 +138,11 @@ class Opener:
             self._current = current
         return current
 
+    def taint(self) -> None:
+        """Note that what is open is in an unknown state: it will be opened anew."""
+        if self._current is not None:
+            self._current.tainted = True
+
     def close(self) -> None:
         """Close what is open."""
         current, self._current = self._current, None
@@ -118,10 +157,10 @@ def opener(probe: Probe, endpoint: EndpointFunction) -> Opener:
 
 
 @pytest.fixture
-def vfio(opener: Opener, bound: Binding, mode: Mode) -> Passthrough:
+def vfio(opener: Opener, offered: Mode) -> Passthrough:
     """The endpoint, opened through VFIO."""
     try:
-        return opener.open(mode)
+        return opener.open(offered)
     except ProbeError as error:
         raise refused(error, "open") from error
 
@@ -132,7 +171,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     try:
         return (yield)
     except BaseException:
-        opened = getattr(item, "funcargs", {}).get("vfio")
-        if opened is not None:
-            opened.tainted = True
+        opener = getattr(item, "funcargs", {}).get("opener")
+        if opener is not None:
+            opener.taint()
         raise

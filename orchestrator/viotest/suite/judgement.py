@@ -85,21 +85,22 @@ _REFUSALS = (
         " (iommu/virtio: Fix interaction with VFIO)",
         "look at viommu_capable() in drivers/iommu/virtio-iommu.c of this kernel",
     ),
-    _Refusal(
-        "VFIO_SET_IOMMU",
-        errno.EPERM,
-        "MSI not isolated",
-        "virtio-iommu isolates no interrupts on x86, and VFIO insists",
-        "load vfio_iommu_type1 with allow_unsafe_interrupts=1, or give the machine"
-        " interrupt remapping",
-    ),
-    _Refusal(
-        "VFIO_GROUP_SET_CONTAINER",
-        errno.EPERM,
-        "MSI not isolated",
-        "virtio-iommu isolates no interrupts on x86, and VFIO insists",
-        "load vfio_iommu_type1 with allow_unsafe_interrupts=1, or give the machine"
-        " interrupt remapping",
+    *(
+        _Refusal(
+            op,
+            errno.EPERM,
+            "MSI not isolated",
+            f"virtio-iommu isolates no interrupts on x86, and {who} insists",
+            f"load {module} with allow_unsafe_interrupts=1, or give the machine"
+            " interrupt remapping",
+        )
+        for op, who, module in (
+            ("VFIO_SET_IOMMU", "VFIO", "vfio_iommu_type1"),
+            ("VFIO_GROUP_SET_CONTAINER", "VFIO", "vfio_iommu_type1"),
+            # Over an iommufd the group's device is bound when it is opened.
+            ("VFIO_GROUP_GET_DEVICE_FD", "iommufd", "iommufd"),
+            ("VFIO_DEVICE_BIND_IOMMUFD", "iommufd", "iommufd"),
+        )
     ),
 )
 
@@ -111,8 +112,8 @@ def refused(error: ProbeError, what: str) -> CheckFailed:
     :param what: What the check was about, e.g. ``bind to vfio-pci``.
     :return: The failure, with the cause named where the refusal is a known one.
     """
-    number = error.errno or 0
-    name = errno.errorcode.get(number, str(number))
+    number = error.errno
+    name = error.error
     seen = f"{error.op}: {name} ({os.strerror(number) if number else error.text})"
     for known in _REFUSALS:
         if (known.op, known.errno) == (error.op, number):

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from viotest.guest.probe import ProbeError
 from viotest.suite.judgement import CheckFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from viotest.guest.probe import Probe
     from viotest.report.device_log import DeviceLog, DeviceRecord
@@ -64,6 +66,71 @@ def parse_capable(lines: Sequence[str]) -> list[Asked]:
     return asked
 
 
+@dataclass
+class Questions:
+    """What virtio-iommu's ``capable()`` was asked while somebody watched."""
+
+    #: tracefs lines of :data:`KPROBES`.
+    trace: tuple[str, ...] = ()
+    #: Why there are none; empty if there may be.
+    no_kprobes: str = ""
+
+    def expect_coherency(self, asked_by: str, *, cause: str) -> None:
+        """Fail unless cache coherency was asked for, and is advertised.
+
+        :param asked_by: What should have asked, as a sentence begins.
+        :param cause: Why it may not have.
+        :raise CheckFailed: When it was not, or the answer was no.
+        """
+        asked = parse_capable(self.trace)
+        answers = [a.answer for a in asked if a.capability == IOMMU_CAP_CACHE_COHERENCY]
+        if not answers:
+            raise CheckFailed(
+                f"{asked_by} did not ask for cache coherency",
+                expected="viommu_capable(IOMMU_CAP_CACHE_COHERENCY) is called",
+                seen=f"{len(asked)} calls of viommu_capable()",
+                cause=cause,
+            )
+        if not all(answers):
+            raise CheckFailed(
+                "virtio-iommu does not advertise cache coherency",
+                expected="viommu_capable(IOMMU_CAP_CACHE_COHERENCY) = 1",
+                seen="0",
+                cause="the kernel lacks commit 91c98fe7941 or reverts it",
+            )
+
+
+@contextmanager
+def watch_questions(probe: Probe, *, wanted: bool = True) -> Iterator[Questions]:
+    """Watch what virtio-iommu is asked while the body runs.
+
+    :param wanted: Watch indeed; that takes the guest a while.
+    :return: Filled in at the end, also when the body fails.
+    """
+    questions = Questions(no_kprobes="not traced")
+    if not wanted:
+        yield questions
+        return
+    questions.no_kprobes = _set_kprobes(probe)
+    try:
+        yield questions
+    finally:
+        if not questions.no_kprobes:
+            lines = probe.call("trace-read")["lines"]
+            assert isinstance(lines, list)
+            questions.trace = tuple(str(line) for line in lines)
+            probe.call("kprobe-clear")
+
+
+def _set_kprobes(probe: Probe) -> str:
+    try:
+        for spec in KPROBES:
+            probe.call("kprobe-set", spec=spec)
+    except ProbeError as error:
+        return f"no kprobe events in this kernel (CONFIG_KPROBE_EVENTS): {error.text}"
+    return ""
+
+
 class DeviceWatch:
     """The device's log from now on.
 
@@ -93,6 +160,22 @@ class DeviceWatch:
             expected=f"EP {endpoint_id} at {address:#x}",
             seen=", ".join(seen) or "none",
         )
+
+
+def find_message(probe: Probe, pattern: str, *, timeout: float) -> str | None:
+    """Wait for a line of the guest's kernel log that comes from now on.
+
+    :param pattern: A regular expression, searched for in each line.
+    :param timeout: Seconds.
+    :return: The line; None if none came.
+    """
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > 0:
+        answer = probe.call("dmesg", timeout_ms=int(left * 1000) + 1, timeout=left + 5)
+        for text in _texts(answer):
+            if re.search(pattern, text):
+                return text
+    return None
 
 
 def expect_guest_fault(

@@ -55,24 +55,49 @@ class Passthrough:
     :param probe: The guest's vfio-probe.
     :param endpoint: The endpoint.
     :param mode: How to enter VFIO.
+    :param device: What the probe calls it, when it has several open.
     """
 
-    def __init__(self, probe: Probe, endpoint: EndpointFunction, mode: Mode) -> None:
-        self.probe = probe
+    def __init__(
+        self,
+        probe: Probe,
+        endpoint: EndpointFunction,
+        mode: Mode,
+        *,
+        device: str = "",
+    ) -> None:
+        self.probe = probe.device(device)
+        self.device = device
         self.endpoint = endpoint
         self.mode = mode
-        #: The IOMMU group that was opened.
-        self.group = ""
+        #: The file of the group, or of the device, that was opened.
+        self.node = ""
+        #: First and last address of each range that may be mapped.
+        self.iova_ranges: tuple[tuple[int, int], ...] = ()
         self._next_iova = _FIRST_IOVA
         self._buffers: set[str] = set()
         #: A check has failed: mappings, buffers and interrupts may be left over.
         self.tainted = False
 
-    def open(self) -> None:
-        """Open group and container, attach, and switch bus mastering on."""
-        info = self.probe.call("open", bdf=self.endpoint.bdf, mode=str(self.mode))
-        self.group = str(info["group"])
-        self.probe.call("bus-master", on=1)
+    def open(self, *, share: Passthrough | None = None) -> None:
+        """Open and attach as the mode has it, and switch bus mastering on.
+
+        :param share: Another one that is open, whose mappings are to be its too.
+        """
+        bdf, mode = self.endpoint.bdf, str(self.mode)
+        if share is None:
+            info = self.probe.call("open", bdf=bdf, mode=mode)
+        else:
+            info = self.probe.call("open", bdf=bdf, mode=mode, share=share.device)
+        self.node = str(info["node"])
+        ranges = info["iova_ranges"]
+        assert isinstance(ranges, list)
+        self.iova_ranges = tuple((r["start"], r["end"]) for r in ranges)
+        try:
+            self.probe.call("bus-master", on=1)
+        except ProbeError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close all; mappings and buffers are gone."""
@@ -111,9 +136,15 @@ class Passthrough:
         args = {"size": size} if size else {}
         self.probe.call("fill", name=name, seed=seed, offset=offset, **args)
 
-    def map(self, name: str, iova: int, *, flags: str = "rw") -> None:
-        """Map a whole buffer at ``iova``; flags ``r``, ``w`` or ``rw``."""
-        self.probe.call("map", name=name, iova=iova, flags=flags)
+    def map(
+        self, name: str, iova: int, *, flags: str = "rw", ioas: int | None = None
+    ) -> None:
+        """Map a whole buffer at ``iova``; flags ``r``, ``w`` or ``rw``.
+
+        :param ioas: An address space of :meth:`ioas_alloc`; default: the mode's own.
+        """
+        where = {} if ioas is None else {"ioas": ioas}
+        self.probe.call("map", name=name, iova=iova, flags=flags, **where)
 
     def unmap(self, iova: int, size: int) -> None:
         """Take a mapping away.
@@ -123,6 +154,29 @@ class Passthrough:
         seen = self.probe.call("unmap", iova=iova, size=size).get("unmapped")
         if seen != size:
             raise CheckFailed(f"unmap of {size} bytes took away {seen}")
+
+    # -- page tables; where the device's own file is open
+
+    def attach(self, pt: int | None = None) -> None:
+        """Attach the device, in place of what it is attached to.
+
+        :param pt: An address space or a page table; default: the mode's own.
+        """
+        self.probe.call("attach", **({} if pt is None else {"pt": pt}))
+
+    def detach(self) -> None:
+        """Leave the device attached to nothing."""
+        self.probe.call("detach")
+
+    def ioas_alloc(self) -> int:
+        """Make a further address space."""
+        return _int(self.probe.call("ioas-alloc"), "ioas")
+
+    def destroy(self, pt: int) -> None:
+        """Give an address space, or a page table, back."""
+        self.probe.call("iommufd-destroy", id=pt)
+
+    # -- what is in memory
 
     def crc(self, name: str, *, offset: int = 0, size: int = 0) -> int:
         """Return the CRC-32 of (a part of) a buffer, as the guest's CPU sees it."""
@@ -154,6 +208,17 @@ class Passthrough:
                 f"{name} was written at byte {seen['first_difference']}",
                 expected="no byte moves",
                 cause="an access that should have been refused went through",
+            )
+
+    def expect_filled(self, name: str, byte: int) -> None:
+        """Fail unless every byte is the ``byte`` that the endpoint has written."""
+        seen = self.probe.call("check", name=name, byte=byte)
+        if not seen["equal"]:
+            raise CheckFailed(
+                f"{name} was not written at byte {seen['first_difference']}",
+                expected=f"{byte:#04x} in all of {name}",
+                seen=f"{_int(seen, 'actual_byte'):#04x}",
+                cause="the access ended well, and went to other memory",
             )
 
     def peek(self, name: str, offset: int, size: int) -> str:
@@ -226,6 +291,10 @@ class Passthrough:
     def engine(self) -> Mapping[str, object]:
         """Return the engine's own account: magic, slots, vectors, in flight."""
         return self.probe.call("engine-info")
+
+    def nr_vectors(self) -> int:
+        """Return the number of its MSI-X vectors; 0 for an engine with INTx only."""
+        return _int(self.engine(), "nr_vectors")
 
     def submit(
         self,

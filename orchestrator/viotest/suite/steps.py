@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from viotest.suite.judgement import expect
+from viotest.guest.probe import ProbeError
+from viotest.suite.judgement import CheckFailed, expect
 from viotest.suite.observe import DeviceWatch, expect_guest_fault
 from viotest.suite.passthrough import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from viotest.report.device_log import DeviceLog
     from viotest.suite.passthrough import Dma, Passthrough
@@ -205,11 +206,130 @@ def unmap(pt: Passthrough, reasons: FaultReasons) -> None:
     pt.buffer("new", PAGE, byte=GUARD)
     pt.map("new", iova)
     pt.expect_dma("fill", iova, PAGE, operand=0)
-    pt.expect_untouched("new", 0)
+    pt.expect_filled("new", 0)
     pt.expect_untouched("gone", GUARD)
     pt.unmap(iova, PAGE)
     pt.free("new")
     pt.free("gone")
+
+
+def reattach(pt: Passthrough, reasons: FaultReasons) -> None:
+    """A detached endpoint reaches nothing; attached again, its mappings are back.
+
+    IOMMU_IOAS_MAP is not called again: iommufd replays what the address space holds,
+    what was mapped while the endpoint was away included.
+    """
+    with mapped(pt, "kept", PAGE, flags="rw", byte=0) as kept:
+        pt.expect_dma("fill", kept, PAGE)
+        pt.detach()
+        pt.probe.call("set", name="kept", byte=GUARD)
+        _expect_detached(pt, kept, reasons)
+        pt.expect_untouched("kept", GUARD)
+        with mapped(pt, "late", PAGE, flags="rw", byte=GUARD) as late:
+            _expect_detached(pt, late, reasons)
+            pt.attach()
+            for name, iova in (("kept", kept), ("late", late)):
+                pt.expect_dma("fill", iova, PAGE, operand=0)
+                pt.expect_filled(name, 0)
+
+
+def _expect_detached(pt: Passthrough, iova: int, reasons: FaultReasons) -> None:
+    # VFIO leaves it in an empty domain, or in none.
+    pt.expect_fault(
+        "fill", iova, WORD, address=iova, reasons=(*reasons.unmapped, "domain")
+    )
+
+
+def replace(pt: Passthrough, reasons: FaultReasons) -> None:
+    """To another address space and back, without a detach.
+
+    Both map the same address to another page, and each has one that the other lacks.
+    """
+    other = pt.ioas_alloc()
+    with mapped(pt, "own", 2 * PAGE, flags="rw", byte=GUARD) as iova:
+        pt.buffer("other", PAGE, byte=GUARD)
+        pt.map("other", iova, ioas=other)
+        pt.attach(other)
+        pt.expect_dma("fill", iova, PAGE, operand=0)
+        pt.expect_filled("other", 0)
+        pt.expect_untouched("own", GUARD)
+        beyond = iova + PAGE
+        pt.expect_fault("fill", beyond, WORD, address=beyond, reasons=reasons.unmapped)
+        pt.attach()
+        pt.probe.call("set", name="other", byte=GUARD)
+        pt.expect_dma("fill", iova, 2 * PAGE, operand=0)
+        pt.expect_filled("own", 0)
+        pt.expect_untouched("other", GUARD)
+    pt.destroy(other)
+    pt.free("other")
+
+
+# enum iommufd_hwpt_alloc_flags of include/uapi/linux/iommufd.h.
+_HWPT_FLAGS = {
+    "IOMMU_HWPT_ALLOC_NEST_PARENT": 1 << 0,
+    "IOMMU_HWPT_ALLOC_DIRTY_TRACKING": 1 << 1,
+}
+
+
+def hw_info(pt: Passthrough) -> None:
+    """Nothing is promised that virtio-iommu has not, and none of it can be had."""
+    promised = pt.probe.call("hw-info")["dirty_tracking"]
+    expect(promised, False, "IOMMU_HW_CAP_DIRTY_TRACKING")
+    for name, flags in _HWPT_FLAGS.items():
+        seen = _refusal(pt, "hwpt-alloc", flags=flags)
+        expect(seen, "EOPNOTSUPP", f"IOMMU_HWPT_ALLOC with {name}")
+
+
+def _refusal(pt: Passthrough, command: str, /, **args: Any) -> str:
+    try:
+        pt.probe.call(command, **args)
+    except ProbeError as error:
+        return error.error
+    return "no error"
+
+
+def iova_ranges(
+    pt: Passthrough, group: str, msi_window: tuple[int, int] | None
+) -> None:
+    """What the group reserves is in no range, and is refused to a mapping."""
+    path = f"/sys/kernel/iommu_groups/{group}/reserved_regions"
+    reserved = _parse_regions(str(pt.probe.call("read", path=path)["text"]))
+    if msi_window is not None and msi_window not in reserved:
+        raise CheckFailed(
+            "the interrupt window is not reserved",
+            expected=_show_ranges([msi_window]),
+            seen=_show_ranges(reserved),
+            cause="the RESV_MEM property of the endpoint's PROBE was not heeded",
+        )
+    shown = _show_ranges(pt.iova_ranges)
+    for first, last in reserved:
+        if any(low <= last and first <= high for low, high in pt.iova_ranges):
+            raise CheckFailed(
+                f"the reserved region from {first:#x} may be mapped",
+                expected=f"nothing between {first:#x} and {last:#x}",
+                seen=shown,
+            )
+        pt.buffer("no", PAGE)
+        seen = _refusal(pt, "map", name="no", iova=first)
+        expect(seen in ("EINVAL", "EADDRINUSE"), True, f"map at {first:#x} is refused")
+        pt.free("no")
+    # And the addresses that the other checks use are there.
+    iova = pt.fresh_iova(PAGE)
+    inside = any(low <= iova <= high for low, high in pt.iova_ranges)
+    expect(inside, True, f"{iova:#x} in {shown}")
+
+
+def _parse_regions(text: str) -> list[tuple[int, int]]:
+    lines = [line.split() for line in text.splitlines()]
+    return [
+        (int(first, 16), int(last, 16))
+        for first, last, kind in lines
+        if kind != "direct-relaxable"
+    ]
+
+
+def _show_ranges(ranges: Iterable[tuple[int, int]]) -> str:
+    return ", ".join(f"{low:#x}-{high:#x}" for low, high in ranges) or "none"
 
 
 def _expect_reported_fault(
@@ -226,8 +346,7 @@ def _expect_reported_fault(
 
 def interrupts(pt: Passthrough) -> None:
     """Each MSI-X vector, raised by register and by the end of a transaction."""
-    vectors = pt.engine()["nr_vectors"]
-    assert isinstance(vectors, int)
+    vectors = pt.nr_vectors()
     pt.probe.call("irq-enable", index="msix", vectors=vectors)
     with mapped(pt, "page", PAGE, flags="rw", byte=0) as page:
         for vector in range(vectors):
@@ -294,5 +413,6 @@ def everything(pt: Passthrough, reasons: FaultReasons) -> None:
         for length, offset in SIZES["4KiB"] + SIZES["odd"][:2]:
             step(pt, length, offset)
     unmap(pt, reasons)
-    interrupts(pt)
+    if pt.nr_vectors():
+        interrupts(pt)
     flr(pt)

@@ -7,20 +7,50 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from viotest.guest.probe import ProbeError
 from viotest.suite import steps
-from viotest.suite.judgement import expect
+from viotest.suite.judgement import expect, refused
+from viotest.suite.observe import watch_questions
 
 if TYPE_CHECKING:
+    from viotest.guest.probe import Probe
     from viotest.report.device_log import DeviceLog
+    from viotest.scenario.model import Mode
     from viotest.suite.binding import Binding
+    from viotest.suite.conftest import Opener
     from viotest.suite.passthrough import Passthrough
     from viotest.suite.steps import FaultReasons
 
 sizes = pytest.mark.parametrize("size", list(steps.SIZES))
 
 
+def test_iommufd_coherency(
+    opener: Opener, probe: Probe, bound: Binding, offered: Mode
+) -> None:
+    if bound.questions.no_kprobes:
+        pytest.skip(bound.questions.no_kprobes)
+    opener.close()
+    try:
+        with watch_questions(probe) as questions:
+            opener.open(offered)
+    except ProbeError as error:
+        raise refused(error, "open") from error
+    questions.expect_coherency(
+        "iommufd",
+        cause="this kernel's iommufd lacks the requirement (iommufd/device.c), or the"
+        " endpoint is behind another IOMMU",
+    )
+
+
 def test_open(vfio: Passthrough, bound: Binding) -> None:
-    expect(vfio.group, bound.group, "group that was opened")
+    expect(vfio.node, bound.node(vfio.mode), "file that was opened")
+
+
+def test_iova_ranges(
+    vfio: Passthrough, bound: Binding, msi_window: tuple[int, int] | None
+) -> None:
+    assert bound.group is not None
+    steps.iova_ranges(vfio, bound.group, msi_window)
 
 
 def test_bar(vfio: Passthrough) -> None:
@@ -78,7 +108,21 @@ def test_unmap(vfio: Passthrough, fault_reasons: FaultReasons) -> None:
     steps.unmap(vfio, fault_reasons)
 
 
+def test_reattach(vfio: Passthrough, fault_reasons: FaultReasons) -> None:
+    steps.reattach(vfio, fault_reasons)
+
+
+def test_replace(vfio: Passthrough, fault_reasons: FaultReasons) -> None:
+    steps.replace(vfio, fault_reasons)
+
+
+def test_hw_info(vfio: Passthrough) -> None:
+    steps.hw_info(vfio)
+
+
 def test_interrupt(vfio: Passthrough) -> None:
+    if not vfio.nr_vectors():
+        pytest.skip("the first dma engine has no MSI-X: it is there to be unplugged")
     steps.interrupts(vfio)
 
 

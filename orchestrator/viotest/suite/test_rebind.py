@@ -12,12 +12,10 @@ from viotest.guest.probe import ProbeError
 from viotest.suite import steps
 from viotest.suite.binding import VFIO_DRIVER, bind
 from viotest.suite.judgement import expect, refused
-from viotest.suite.passthrough import Passthrough
 
 if TYPE_CHECKING:
     from viotest.guest.probe import Probe
     from viotest.scenario.model import EndpointFunction, Mode
-    from viotest.suite.binding import Binding
     from viotest.suite.conftest import Opener
     from viotest.suite.steps import FaultReasons
 
@@ -25,9 +23,8 @@ if TYPE_CHECKING:
 def test_rebind(
     probe: Probe,
     opener: Opener,
-    bound: Binding,
     endpoint: EndpointFunction,
-    mode: Mode,
+    offered: Mode,
     fault_reasons: FaultReasons,
 ) -> None:
     opener.close()
@@ -39,10 +36,7 @@ def test_rebind(
     if again.error is not None:
         raise refused(again.error, "second bind to vfio-pci")
     expect(again.driver, VFIO_DRIVER, "driver after the second bind")
-    pt = Passthrough(probe, endpoint, mode)
     try:
-        pt.open()
-        steps.everything(pt, fault_reasons)
-        pt.close()
+        steps.everything(opener.open(offered), fault_reasons)
     except ProbeError as error:
         raise refused(error, "passthrough after the second bind") from error

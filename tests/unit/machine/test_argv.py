@@ -20,8 +20,17 @@ from viotest.machine.argv import (
     qemu_argv,
     vfio_user_sockets,
 )
-from viotest.scenario.model import Accel, Iommu, Scenario
+from viotest.scenario.model import (
+    Accel,
+    EndpointModel,
+    EndpointSpec,
+    Iommu,
+    Place,
+    Scenario,
+)
 from viotest.scenario.topology import build_topology
+
+TWO = (EndpointSpec(),) * 2
 
 
 def argv_of(scenario: Scenario, **changes: Any) -> list[str]:
@@ -50,7 +59,7 @@ def test_argv_is_a_function_of_its_arguments() -> None:
 
 
 def test_argv_viotest_has_no_iommu_of_qemu() -> None:
-    argv = argv_of(Scenario(endpoints=2))
+    argv = argv_of(Scenario(endpoints=TWO))
     assert not [part for part in argv if "virtio-iommu" in part or "intel" in part]
     functions = devices(argv, "vfio-user-pci")
     places = [(f["id"], f["bus"], f["addr"]) for f in functions]
@@ -70,6 +79,54 @@ def test_argv_qemu_iommu_comes_before_endpoints() -> None:
     assert iommu < endpoint
     assert len(devices(argv, "vfio-user-pci")) == 1
     assert values(argv, "-acpitable") == []
+
+
+def test_argv_plugs_endpoints_into_their_bridges() -> None:
+    specs = (
+        EndpointSpec(place=Place.BRIDGE),
+        EndpointSpec(place=Place.PORT),
+        EndpointSpec(place=Place.PORT),
+        EndpointSpec(place=Place.BRIDGE),
+    )
+    argv = argv_of(Scenario(endpoints=specs))
+    bridges = [v for v in values(argv, "-device") if v.startswith("pcie-")]
+    assert bridges == [
+        "pcie-root-port,id=port0,bus=pcie.0,addr=06.0,chassis=1,slot=1",
+        "pcie-root-port,id=port1,bus=pcie.0,addr=07.0,chassis=2,slot=2",
+        "pcie-pci-bridge,id=bridge0,bus=pcie.0,addr=0f.0",
+    ]
+    functions = devices(argv, "vfio-user-pci")[1:]
+    assert [(f["id"], f["bus"], f["addr"]) for f in functions] == [
+        ("ep0", "bridge0", "01.0"),
+        ("ep1", "port0", "00.0"),
+        ("ep2", "port1", "00.0"),
+        ("ep3", "bridge0", "02.0"),
+    ]
+
+
+def test_argv_of_two_iommus_has_both_functions() -> None:
+    specs = (EndpointSpec(), EndpointSpec(iommu=1))
+    functions = devices(argv_of(Scenario(endpoints=specs)), "vfio-user-pci")
+    assert [(f["id"], f["addr"]) for f in functions[:2]] == [
+        ("viommu0", "01.0"),
+        ("viommu1", "03.0"),
+    ]
+
+
+def test_argv_of_qemus_own_endpoints() -> None:
+    models = (EndpointModel.QEMU_EDU, EndpointModel.QEMU_NVME, EndpointModel.QEMU_IGB)
+    scenario = Scenario(
+        iommu=Iommu.QEMU, endpoints=tuple(EndpointSpec(model) for model in models)
+    )
+    argv = argv_of(scenario)
+    assert devices(argv, "vfio-user-pci") == []
+    assert values(argv, "-drive") == ["if=none,id=ep1-disk,format=raw,file=ep1.img"]
+    assert [v for v in values(argv, "-device") if "id=ep" in v] == [
+        "edu,id=ep0,bus=pcie.0,addr=10.0,dma_mask=0xffffffffffffffff",
+        "nvme,id=ep1,bus=pcie.0,addr=11.0,drive=ep1-disk,serial=viotest-ep1",
+        "igb,id=ep2,bus=pcie.0,addr=12.0,romfile=",
+    ]
+    assert vfio_user_sockets(build_topology(scenario)) == ()
 
 
 def test_argv_memory_is_shared_and_consistent() -> None:
@@ -100,10 +157,10 @@ def test_argv_holds_only_relative_sockets() -> None:
     assert "hostfwd=unix:/proc/self/cwd/ssh.sock-:22" in values(argv, "-netdev")[0]
 
 
-def test_argv_off_the_root_bus() -> None:
+def test_argv_on_a_bus_that_is_not_there() -> None:
     scenario = Scenario()
     topology = dataclasses.replace(build_topology(scenario), nic_bdf="0000:01:00.0")
-    with pytest.raises(UsageError, match="on the root bus"):
+    with pytest.raises(UsageError, match="there is no such bus"):
         qemu_argv(
             scenario,
             topology,
@@ -141,10 +198,11 @@ def config_of(scenario: Scenario) -> dict[str, Any]:
 
 
 def test_device_config_viotest() -> None:
-    config = config_of(Scenario(endpoints=2, mutants=("ignore-unmap",)))
+    config = config_of(Scenario(endpoints=TWO, mutants=("ignore-unmap",)))
     window = {"type": "msi", "start": 0xFEE00000, "end": 0xFEEFFFFF}
     assert config["mutants"] == ["ignore-unmap"]
-    assert config["log"] == {"path": "device.bin"}
+    assert config["log"] == {"path": "device.bin", "records": 65536}
+    assert config_of(Scenario(log_records=4096))["log"]["records"] == 4096
     assert config["monitor"] == {"socket": "device-monitor.sock"}
     assert config["iommu"] == [{"name": "viommu0", "socket": "viommu0.sock"}]
     assert config["endpoint"] == [
@@ -165,11 +223,47 @@ def test_device_config_qemu_iommu() -> None:
     assert config["endpoint"] == [{"name": "ep0", "socket": "ep0.sock", "id": 128}]
 
 
+def test_device_config_behind_a_bridge_names_its_requester() -> None:
+    specs = (EndpointSpec(place=Place.BRIDGE), EndpointSpec(iommu=1))
+    rows = config_of(Scenario(endpoints=specs))["endpoint"]
+    found = [
+        (row["name"], row.get("socket"), row["id"], row.get("requester"), row["iommu"])
+        for row in rows
+    ]
+    assert found == [
+        ("bridge0", None, 0x78, None, 0),
+        ("bridge0.alias", None, 0x100, None, 0),
+        ("ep0", "ep0.sock", 0x108, 0x100, 0),
+        ("ep1", "ep1.sock", 0x80, None, 1),
+    ]
+
+
+def test_device_config_of_what_may_be_unplugged_has_no_msix() -> None:
+    specs = (EndpointSpec(place=Place.HOTPLUG), EndpointSpec(place=Place.PORT))
+    rows = config_of(Scenario(endpoints=specs))["endpoint"]
+    assert [row.get("no_msix", False) for row in rows] == [True, False]
+
+
+def test_device_config_behind_qemus_iommu_has_no_aliases() -> None:
+    specs = (EndpointSpec(place=Place.BRIDGE),)
+    config = config_of(Scenario(iommu=Iommu.QEMU, endpoints=specs))
+    assert config["endpoint"] == [{"name": "ep0", "socket": "ep0.sock", "id": 0x108}]
+
+
+def test_device_config_of_models() -> None:
+    specs = (EndpointSpec(EndpointModel.IOAT), EndpointSpec(EndpointModel.NVME))
+    rows = config_of(Scenario(endpoints=specs))["endpoint"]
+    assert [(row["model"], row.get("image")) for row in rows] == [
+        ("ioat", None),
+        ("nvme", "ep1.img"),
+    ]
+
+
 def test_device_config_hostile_mutant() -> None:
     name = 'a"]\n[[iommu]]\\\x7f\u202e\U0001f600'
     assert config_of(Scenario(mutants=(name,)))["mutants"] == [name]
 
 
 def test_vfio_user_sockets() -> None:
-    topology = build_topology(Scenario(endpoints=2))
+    topology = build_topology(Scenario(endpoints=TWO))
     assert vfio_user_sockets(topology) == ("viommu0.sock", "ep0.sock", "ep1.sock")

@@ -417,7 +417,9 @@ def test_kernel_without_selftests_has_none(
 
 def test_patched_files_are_read_from_both_sides() -> None:
     text = b"--- a/drivers/vfio/vfio.c\t2026\n+++ b/drivers/vfio/vfio.c\n"
-    text += b"--- /dev/null\n+++ b/drivers/vfio/new.c\n@@ -0,0 +1 @@\n+--- x\n"
+    text += (
+        b"--- /dev/null\n+++ b/drivers/vfio/new.c\n@@ -1 +1 @@\n--- a/comment\n+no\n"
+    )
     assert patched_files(text) == ["drivers/vfio/new.c", "drivers/vfio/vfio.c"]
 
 

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.errors import UsageError
+from viotest.provision import kernel_options
 from viotest.provision.kernel import DEBIAN_KERNELS, Kernel, provide_kernel
 from viotest.provision.kernel_options import (
     GUEST_MODULES,
+    MODE_OPTIONS,
     REQUIRED_OPTIONS,
     USEFUL_OPTIONS,
+    Option,
     missing_options,
 )
 from viotest.provision.progress import SilentProgress
+from viotest.suite.modes import NEEDS
 
 from .conftest import (
     RELEASE,
@@ -184,12 +188,24 @@ def test_modules_option_must_fit(tmp_path: Path) -> None:
         get("debian:trixie", tmp_path)
 
 
-def test_options_that_older_kernels_do_not_have() -> None:
-    config = {**CONFIG, "CONFIG_VFIO_GROUP": "n"}
-    assert missing_options(config, "6.1.0") == []
-    names = [option.name for option in missing_options(config, "6.12.1")]
-    assert names == ["CONFIG_VFIO_GROUP"]
+def test_options_that_older_kernels_do_not_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    new = Option("CONFIG_NEW", "news", (6, 6))
+    monkeypatch.setattr(kernel_options, "REQUIRED_OPTIONS", (*REQUIRED_OPTIONS, new))
+    assert missing_options(CONFIG, "6.1.0") == []
+    assert missing_options(CONFIG, "6.12.1") == [new]
     assert missing_options({}, "6.12.1") == []
+
+
+def test_kernel_without_a_mode_is_no_kernel_to_refuse() -> None:
+    config = CONFIG | {option.name: "n" for option in MODE_OPTIONS}
+    assert missing_options(config, "6.12.1") == []
+
+
+def test_every_need_of_a_mode_is_in_the_table() -> None:
+    needed = {o for needs in NEEDS.values() for need in needs for o in need.options}
+    assert needed == {option.name for option in MODE_OPTIONS}
 
 
 def test_page_and_tuple_say_the_same() -> None:
@@ -197,7 +213,7 @@ def test_page_and_tuple_say_the_same() -> None:
     rows = re.findall(
         r"^\| `(CONFIG_\w+)` \| (.+?) \|$", page.read_text(), re.MULTILINE
     )
-    options = (*REQUIRED_OPTIONS, *USEFUL_OPTIONS)
+    options = (*REQUIRED_OPTIONS, *MODE_OPTIONS, *USEFUL_OPTIONS)
     since = {
         o.name: f" (since {o.since[0]}.{o.since[1]})" for o in options if any(o.since)
     }

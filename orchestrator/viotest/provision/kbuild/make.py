@@ -195,8 +195,10 @@ def patched_files(changes: bytes) -> list[str]:
     :param changes: The patch.
     """
     text = changes.decode("utf-8", "surrogateescape")
-    names = re.findall(r"^(?:---|\+\+\+) ([^\t\n]+)", text, re.MULTILINE)
-    stripped = (name.partition("/")[2] for name in names if name != "/dev/null")
+    # A hunk may hold either line, but not one after the other.
+    heads = re.findall(r"^--- ([^\t\n]+).*\n\+\+\+ ([^\t\n]+)", text, re.MULTILINE)
+    names = (name for head in heads for name in head if name != "/dev/null")
+    stripped = (name.partition("/")[2] for name in names)
     return sorted({name for name in stripped if name})
 
 

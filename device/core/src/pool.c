@@ -1,40 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The worker threads of a context, and the one queue they share. */
-#include "engine.h"
+#include "pool.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 
+#include "dma.h"
+
 struct worker {
-	struct engine_pool *pool;
+	struct pool *pool;
 	pthread_t thread;
 	uint8_t bounce[DMA_SLICE];
 };
 
-struct engine_pool {
+struct pool {
 	unsigned nr_workers;
 	unsigned nr_running;
 	struct worker *workers;
-	struct crc32_table *crc32;
 	atomic_bool stop;
 	atomic_uint nr_busy;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	struct engine_slot *first, *last;
+	struct pool_job *first, *last;
 };
 
-int engine_pool_create(unsigned nr_workers, struct engine_pool **ret)
+int pool_create(unsigned nr_workers, struct pool **ret)
 {
-	struct engine_pool *pool = calloc(1, sizeof(*pool));
+	struct pool *pool = calloc(1, sizeof(*pool));
 
 	if (!pool)
 		return -ENOMEM;
 	pool->nr_workers = nr_workers;
 	pool->workers = calloc(nr_workers, sizeof(*pool->workers));
-	if (!pool->workers || crc32_table_create(&pool->crc32) < 0) {
-		free(pool->workers);
+	if (!pool->workers) {
 		free(pool);
 		return -ENOMEM;
 	}
@@ -44,49 +44,43 @@ int engine_pool_create(unsigned nr_workers, struct engine_pool **ret)
 	return 0;
 }
 
-void engine_pool_destroy(struct engine_pool *pool)
+void pool_destroy(struct pool *pool)
 {
 	if (!pool)
 		return;
-	crc32_table_destroy(pool->crc32);
 	pthread_cond_destroy(&pool->wake);
 	pthread_mutex_destroy(&pool->lock);
 	free(pool->workers);
 	free(pool);
 }
 
-unsigned engine_pool_busy(const struct engine_pool *pool)
+unsigned pool_busy(const struct pool *pool)
 {
 	return atomic_load(&pool->nr_busy);
 }
 
-const struct crc32_table *engine_pool_crc32(const struct engine_pool *pool)
+static void dequeue(struct pool *pool, struct pool_job *job)
 {
-	return pool->crc32;
-}
-
-static void dequeue(struct engine_pool *pool, struct engine_slot *slot)
-{
-	*(slot->prev ? &slot->prev->next : &pool->first) = slot->next;
-	*(slot->next ? &slot->next->prev : &pool->last) = slot->prev;
-	slot->next = NULL;
-	slot->prev = NULL;
-	slot->queued = false;
+	*(job->prev ? &job->prev->next : &pool->first) = job->next;
+	*(job->next ? &job->next->prev : &pool->last) = job->prev;
+	job->next = NULL;
+	job->prev = NULL;
+	job->queued = false;
 }
 
 /* NULL when the pool ends. */
-static struct engine_slot *wait_for_slot(struct engine_pool *pool)
+static struct pool_job *wait_for_job(struct pool *pool)
 {
-	struct engine_slot *slot;
+	struct pool_job *job;
 
 	pthread_mutex_lock(&pool->lock);
 	while (!pool->first && !atomic_load(&pool->stop))
 		pthread_cond_wait(&pool->wake, &pool->lock);
-	slot = atomic_load(&pool->stop) ? NULL : pool->first;
-	if (slot)
-		dequeue(pool, slot);
+	job = atomic_load(&pool->stop) ? NULL : pool->first;
+	if (job)
+		dequeue(pool, job);
 	pthread_mutex_unlock(&pool->lock);
-	return slot;
+	return job;
 }
 
 /*
@@ -106,12 +100,12 @@ static void be_modest(void)
 static void *work(void *opaque)
 {
 	struct worker *worker = opaque;
-	struct engine_slot *slot;
+	struct pool_job *job;
 
 	be_modest();
-	while ((slot = wait_for_slot(worker->pool))) {
+	while ((job = wait_for_job(worker->pool))) {
 		atomic_fetch_add(&worker->pool->nr_busy, 1);
-		engine_run(slot, &worker->pool->stop, worker->bounce);
+		job->run(job, &worker->pool->stop, worker->bounce);
 		atomic_fetch_sub(&worker->pool->nr_busy, 1);
 	}
 	return NULL;
@@ -131,7 +125,7 @@ static int start_worker(struct worker *worker)
 	return err;
 }
 
-int engine_pool_start(struct engine_pool *pool)
+int pool_start(struct pool *pool)
 {
 	for (; pool->nr_running < pool->nr_workers; pool->nr_running++) {
 		struct worker *worker = &pool->workers[pool->nr_running];
@@ -140,14 +134,14 @@ int engine_pool_start(struct engine_pool *pool)
 		worker->pool = pool;
 		r = start_worker(worker);
 		if (r) {
-			engine_pool_stop(pool);
+			pool_stop(pool);
 			return -r;
 		}
 	}
 	return 0;
 }
 
-void engine_pool_stop(struct engine_pool *pool)
+void pool_stop(struct pool *pool)
 {
 	pthread_mutex_lock(&pool->lock);
 	atomic_store(&pool->stop, true);
@@ -157,24 +151,24 @@ void engine_pool_stop(struct engine_pool *pool)
 		pthread_join(pool->workers[--pool->nr_running].thread, NULL);
 }
 
-void engine_pool_submit(struct engine_pool *pool, struct engine_slot *slot)
+void pool_submit(struct pool *pool, struct pool_job *job)
 {
 	pthread_mutex_lock(&pool->lock);
-	if (!slot->queued) {
-		slot->queued = true;
-		slot->next = NULL;
-		slot->prev = pool->last;
-		*(pool->last ? &pool->last->next : &pool->first) = slot;
-		pool->last = slot;
+	if (!job->queued) {
+		job->queued = true;
+		job->next = NULL;
+		job->prev = pool->last;
+		*(pool->last ? &pool->last->next : &pool->first) = job;
+		pool->last = job;
 		pthread_cond_signal(&pool->wake);
 	}
 	pthread_mutex_unlock(&pool->lock);
 }
 
-void engine_pool_cancel(struct engine_pool *pool, struct engine_slot *slot)
+void pool_cancel(struct pool *pool, struct pool_job *job)
 {
 	pthread_mutex_lock(&pool->lock);
-	if (slot->queued)
-		dequeue(pool, slot);
+	if (job->queued)
+		dequeue(pool, job);
 	pthread_mutex_unlock(&pool->lock);
 }

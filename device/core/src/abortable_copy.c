@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "abortable_copy.h"
+
+#include <stdlib.h>
+
+/* The thread sanitizer would not see what the sequence writes. */
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && __has_include(<sys/rseq.h>)
+#define HAS_RSEQ 1
+#else
+#define HAS_RSEQ 0
+#endif
+
+#if HAS_RSEQ
+
+#include <cpuid.h>
+#include <linux/membarrier.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define CACHE_LINE 64
+#define ALIGN_FROM 1024 /* bytes: below, it does not pay */
+
+/* As the kernel looks for it before an abort handler; the two do not agree by chance. */
+_Static_assert(RSEQ_SIG == 0x53053053, "the signature in the assembly below");
+
+static struct rseq *thread_rseq(void)
+{
+	return (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+}
+
+static long membarrier(int command)
+{
+	return syscall(SYS_membarrier, command, 0, 0);
+}
+
+/* Without it, "rep movsb" copies by the byte. */
+static bool has_fast_string_copy(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && b & 1u << 9;
+}
+
+bool abortable_copy_init(void)
+{
+	/* The C library registers all threads, or none. */
+	if (!__rseq_size || (int32_t)thread_rseq()->cpu_id < 0 || !has_fast_string_copy())
+		return false;
+	return !membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ);
+}
+
+/*
+ * Between 1 and 2 the kernel sends the thread to 4 if it lost the processor. Registers
+ * are as they were: what "rep movsb" had still to do is in rcx. The descriptor may stay
+ * in rseq_cs behind the end: the kernel looks whether the thread is inside.
+ */
+static size_t copy(void *to, const void *from, size_t len, const _Atomic uint64_t *word,
+		   uint64_t expected)
+{
+	struct rseq *rseq = thread_rseq();
+
+	__asm__ volatile(".pushsection __rseq_cs, \"aw\"\n\t"
+			 ".balign 32\n"
+			 "3:\n\t"
+			 ".long 0, 0\n\t" /* version, flags */
+			 ".quad 1f, 2f - 1f, 4f\n\t"
+			 ".popsection\n\t"
+			 "leaq 3b(%%rip), %%rax\n\t"
+			 "movq %%rax, %[rseq_cs]\n"
+			 "1:\n\t"
+			 "cmpq %[expected], %[word]\n\t"
+			 "jne 2f\n\t"
+			 "rep movsb\n"
+			 "2:\n\t"
+			 ".pushsection __rseq_failure, \"ax\"\n\t"
+			 ".byte 0x0f, 0xb9, 0x3d\n\t" /* an invalid instruction with the */
+			 ".long 0x53053053\n"         /* signature as its operand */
+			 "4:\n\t"
+			 "jmp 2b\n\t"
+			 ".popsection"
+			 : "+D"(to), "+S"(from), "+c"(len), [rseq_cs] "=m"(rseq->rseq_cs)
+			 : [word] "m"(*word), [expected] "r"(expected)
+			 : "rax", "cc", "memory");
+	return len;
+}
+
+size_t abortable_copy(void *to, const void *from, size_t len, const _Atomic uint64_t *word,
+		      uint64_t expected)
+{
+	size_t head = -(uintptr_t)to % CACHE_LINE, left = 0;
+
+	/* "rep movsb" is at its best where it writes whole lines. */
+	if (len < ALIGN_FROM)
+		head = 0;
+	if (head)
+		left = copy(to, from, head, word, expected);
+	if (left)
+		return len - head + left;
+	return copy((char *)to + head, (const char *)from + head, len - head, word, expected);
+}
+
+void abortable_copy_abort_all(void)
+{
+	/* Cannot fail once registered; and to go on without it is to corrupt the guest. */
+	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ))
+		abort();
+}
+
+#else /* !HAS_RSEQ */
+
+bool abortable_copy_init(void)
+{
+	return false;
+}
+
+size_t abortable_copy(void *to, const void *from, size_t len, const _Atomic uint64_t *word,
+		      uint64_t expected)
+{
+	(void)to, (void)from, (void)len, (void)word, (void)expected;
+	abort();
+}
+
+void abortable_copy_abort_all(void)
+{
+	abort();
+}
+
+#endif
