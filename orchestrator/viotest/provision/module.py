@@ -9,9 +9,7 @@ Errors: :class:`~viotest.provision.kbuild.make.BuildError`.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import tarfile
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from viotest.provision.kbuild.make import (
     apply_patch,
     first_error,
     read_patch,
+    run_tool,
     strip,
 )
 from viotest.provision.kernel import BUILD, DEBIAN_KERNELS, provide_kernel
@@ -169,23 +168,6 @@ def _check_vermagic(path: Path, release: str) -> None:
 
 
 def _run(command: Sequence[str]) -> None:
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-    try:
-        result = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except FileNotFoundError as error:
-        hint = f"install the package that has {command[0]}"
-        raise BuildError(
-            f"{command[0]} is needed to build a module", hint=hint
-        ) from error
-    if result.returncode != 0:
-        lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
-        raise BuildError(f"{command[0]} failed for a module: {first_error(lines)}")
+    status, said = run_tool(command)
+    if status != 0:
+        raise BuildError(f"{command[0]} failed for a module: {first_error(said)}")

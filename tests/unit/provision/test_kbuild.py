@@ -241,8 +241,11 @@ def test_fragment_of_the_user_wins(tree: Path, progress: SilentProgress) -> None
     fragment = tree.parent / "own.config"
     fragment.write_text("CONFIG_NR_CPUS=2\n# CONFIG_INET is not set\n")
     recipe = Recipe(str(tree), fragments=(fragment,))
-    facts = build_kernel(recipe, progress).facts
-    assert facts["config"]["CONFIG_NR_CPUS"] == "2"
+    entry = build_kernel(recipe, progress)
+    assert entry.facts["config"]["CONFIG_NR_CPUS"] == "2"
+    # What it says counts, not how it is commented.
+    fragment.write_text("# CONFIG_INET is not set\n\n# Few.\nCONFIG_NR_CPUS=2\n")
+    assert build_kernel(recipe, progress).path == entry.path
     # What a guest cannot do without is refused where a guest is to be made of it.
     name = build_named(recipe, None, progress)
     with pytest.raises(UsageError, match=r"build:linux.own .* lacks CONFIG_INET"):

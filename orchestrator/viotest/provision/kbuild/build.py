@@ -70,7 +70,7 @@ def build_kernel(recipe: Recipe, progress: Progress) -> cache.Entry:
         RECIPE,
         source.digest,
         [text for _, text in patches],
-        [fragment.text for fragment in fragments],
+        [sorted(fragment.options.items()) for fragment in fragments],
         toolchain(),
     )
 

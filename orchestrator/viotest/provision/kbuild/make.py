@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Run the programs that build a kernel: what they need, and what they say.
 
-Main functions: :func:`require_tools`, :func:`run_make`, :func:`apply_patch`.
+Main functions: :func:`run_tool`, :func:`run_make`, :func:`apply_patch`.
 Errors: :class:`~viotest.provision.kbuild.make.BuildError`.
 """
 
@@ -51,6 +51,36 @@ class BuildError(UntestableError):
     """A kernel or a module could not be built."""
 
 
+def run_tool(
+    command: Sequence[str], *, cwd: Path | None = None, text: str = ""
+) -> tuple[int, list[str]]:
+    """Run a program that says little.
+
+    :param command: Its argv.
+    :param cwd: Where to run it.
+    :param text: Its input.
+    :return: Its exit status, and the lines that it said.
+    :raise BuildError: When there is no such program.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="surrogateescape",
+            check=False,
+        )
+    except FileNotFoundError as error:
+        hint = f"install the package that has {command[0]}"
+        raise BuildError(f"{command[0]} is needed for a build", hint=hint) from error
+    lines = (line.strip() for line in done.stdout.splitlines())
+    return done.returncode, [line for line in lines if line]
+
+
 def require_tools() -> None:
     """Require what a kernel build needs of the host.
 
@@ -70,10 +100,7 @@ def has_header(name: str) -> bool:
     :param name: As in an ``#include``.
     """
     command = ["gcc", "-E", "-include", name, "-x", "c", os.devnull, "-o", os.devnull]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    return done.returncode == 0
+    return run_tool(command)[0] == 0
 
 
 def toolchain() -> tuple[str, str]:
@@ -153,21 +180,10 @@ def apply_patch(tree: Path, patch: Path, what: str) -> None:
     """
     command = ["patch", "-p1", "--batch", "--forward", "--fuzz=0"]
     command += ["--no-backup-if-mismatch", "-r", "-", "-i", os.fspath(patch.absolute())]
-    done = subprocess.run(
-        command,
-        cwd=tree,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode != 0:
-        raise BuildError(
-            f"{patch.name} does not apply to {what}: {_refusal(done.stdout)}"
-        )
+    status, said = run_tool(command, cwd=tree)
+    if status != 0:
+        why = _refusal(said)
+        raise BuildError(f"{patch.name} does not apply to {what}: {why}")
 
 
 def strip(module: Path) -> None:
@@ -176,17 +192,9 @@ def strip(module: Path) -> None:
     :param module: The file, changed in place.
     :raise BuildError: When it is no module.
     """
-    command = ["strip", "--strip-debug", str(module)]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode != 0:
-        raise BuildError(f"cannot strip {module.name}: {done.stderr.strip()}")
+    status, said = run_tool(["strip", "--strip-debug", os.fspath(module)])
+    if status != 0:
+        raise BuildError(f"cannot strip {module.name}: {first_error(said)}")
 
 
 def patched_files(changes: bytes) -> list[str]:
@@ -214,8 +222,7 @@ def first_error(lines: Sequence[str]) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def _refusal(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _refusal(lines: Sequence[str]) -> str:
     file = ""
     for line in lines:
         if line.startswith("patching file "):
@@ -240,16 +247,6 @@ def _compiler() -> list[str]:
 
 
 def _version(tool: str) -> str:
-    path = shutil.which(tool)
-    if path is None:
+    if not shutil.which(tool):
         return ""
-    done = subprocess.run(
-        [path, "--version"],
-        env={"LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    return (done.stdout.splitlines() or [""])[0]
+    return (run_tool([tool, "--version"])[1] or [""])[0]

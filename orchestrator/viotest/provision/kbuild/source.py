@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from viotest.errors import UntestableError, UsageError
 from viotest.provision import cache
+from viotest.provision.kbuild.make import first_error, run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -179,17 +180,10 @@ def _untar(archive: Path, spec: str, progress: Progress) -> Callable[[Path], Non
         command = ["tar", "-C", os.fspath(folder), "--no-same-owner"]
         command += ["--strip-components=1", "-xf", os.fspath(archive.absolute())]
         with progress.step(f"unpacking {archive.name}"):
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-        if done.returncode != 0:
-            said = (done.stderr.strip().splitlines() or ["tar failed"])[0]
-            raise UsageError(f"{spec} is no tarball of kernel source: {said}")
+            status, said = run_tool(command)
+        if status != 0:
+            what = f"{spec} is no tarball of kernel source: {first_error(said)}"
+            raise UsageError(what)
         require_tree(folder, spec)
 
     return unpack

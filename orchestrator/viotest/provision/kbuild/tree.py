@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from viotest.provision.kbuild.make import BuildError
+from viotest.provision.kbuild.make import BuildError, first_error, run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -150,14 +149,6 @@ def _is_kept(path: str, modules: frozenset[str], whole: bool, source: bool) -> b
 
 
 def _run(command: list[str], text: str) -> None:
-    done = subprocess.run(
-        command,
-        input=text,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        check=False,
-    )
-    if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or ["it failed"])[0]
-        raise BuildError(f"cannot keep the built tree: {said}")
+    status, said = run_tool(command, text=text)
+    if status != 0:
+        raise BuildError(f"cannot keep the built tree: {first_error(said)}")
