@@ -220,6 +220,8 @@ def _check_model(table: _Table, config: EndpointConfig) -> None:
         )
     if config.model == "nvme" and config.image is None:
         raise ConfigError(table.at("image"), "is missing; an nvme endpoint needs one")
+    if config.model == "nvme" and config.no_msix:
+        raise ConfigError(table.at("no_msix"), "leaves an nvme endpoint no interrupts")
     if config.model != "nvme" and (config.image or config.read_only):
         raise ConfigError(
             table.at("image" if config.image else "read_only"),

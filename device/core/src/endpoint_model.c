@@ -6,10 +6,14 @@
 
 #include "ctx.h"
 #include "engine.h"
+#include "ioat.h"
 #include "iommu.h"
+#include "nvme.h"
 
 static const struct endpoint_model *const models[VIOMMU_NR_MODELS] = {
 	[VIOMMU_MODEL_DMA_ENGINE] = &engine_model,
+	[VIOMMU_MODEL_IOAT] = &ioat_model,
+	[VIOMMU_MODEL_NVME] = &nvme_model,
 };
 
 static int create_vfu(struct endpoint *endpoint, const struct viommu_endpoint_config *config,
@@ -42,7 +46,7 @@ int endpoint_create(struct viommu_ctx *ctx, struct iommu *iommu, uint32_t source
 	unsigned nr_vectors;
 	int r;
 
-	if (config->model >= VIOMMU_NR_MODELS || !models[config->model])
+	if (config->model >= VIOMMU_NR_MODELS)
 		return -EINVAL;
 	model = models[config->model];
 	if (config->nr_vectors > model->max_vectors ||

@@ -14,7 +14,11 @@ from viotest.guest.guest import Guest
 from viotest.guest.keys import GuestKeys
 from viotest.machine import names
 from viotest.machine.arch import require_arch
-from viotest.machine.argv import vfio_user_device, vfio_user_sockets
+from viotest.machine.argv import (
+    endpoint_image,
+    vfio_user_device,
+    vfio_user_sockets,
+)
 from viotest.machine.launch import Launch, start_machine
 from viotest.provision.cpio import concat_initramfs, overlay_cpio
 from viotest.provision.overlay import run_overlay
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from viotest.guest.guest import ProbeProcess
     from viotest.guest.kernel_log import Splat
     from viotest.guest.probe import Probe
+    from viotest.guest.ssh import ExecResult
     from viotest.machine.hotplug import Unplug
     from viotest.machine.launch import RunningMachine
     from viotest.report.results import Cause
@@ -155,15 +160,31 @@ class Session:
         :raise GuestLostError: When the guest does not come up, or is lost since.
         :raise GuestError: When SSH does not work.
         """
+        return self._connected().probe
+
+    def exec(self, command: str, *, timeout: float) -> ExecResult:
+        """Run a shell command in the guest, as root.
+
+        :param command: The command.
+        :param timeout: Seconds.
+        :raise GuestLostError: As :meth:`probe`.
+        :raise GuestError: When there is no result.
+        """
+        return self._connected().exec(command, timeout=timeout)
+
+    def image(self, endpoint: EndpointFunction) -> Path | None:
+        """Return the file with the blocks of an endpoint; None if it has none."""
+        name = endpoint_image(endpoint)
+        return None if name is None else self._folder / name
+
+    def _connected(self) -> Guest:
         if self._guest is None:
             self._guest = self._connect()
-        return self._guest.probe
+        return self._guest
 
     def start_probe(self) -> contextlib.AbstractContextManager[ProbeProcess]:
         """Run another probe in the guest, to be killed at will."""
-        self.probe()
-        assert self._guest is not None
-        return self._guest.start_probe(timeout=self.seconds(Phase.CONNECT))
+        return self._connected().start_probe(timeout=self.seconds(Phase.CONNECT))
 
     def plug(self, endpoint: EndpointFunction) -> None:
         """Plug an endpoint in again that was unplugged.

@@ -12,9 +12,11 @@ from viotest.scenario.model import Scenario
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from viotest.guest.guest import ProbeProcess
     from viotest.guest.probe import Probe
+    from viotest.guest.ssh import ExecResult
     from viotest.machine.hotplug import Unplug
     from viotest.report.device_log import DeviceLog
     from viotest.scenario.model import EndpointFunction, Topology
@@ -69,6 +71,17 @@ class Context(Protocol):
 
         :raise GuestLostError: When the guest does not come up.
         """
+
+    def exec(self, command: str, *, timeout: float) -> ExecResult:
+        """Run a shell command in the guest, as root.
+
+        :param command: The command.
+        :param timeout: Seconds.
+        :raise GuestLostError: When the guest is lost.
+        """
+
+    def image(self, endpoint: EndpointFunction) -> Path | None:
+        """Return the host's file with the blocks of an endpoint, if it has one."""
 
 
 #: Where ``viotest run`` puts the guest that it has started already.
