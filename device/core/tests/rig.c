@@ -65,13 +65,11 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 	iommu_config.socket_path = path;
 	REQUIRE(!viommu_ctx_add_iommu(rig->ctx, &iommu_config, &rig->iommu_index));
 	if (requester) {
-		const struct viommu_endpoint_config bridge = {
-			.name = "bridge",
-			.iommu = rig->iommu_index,
-			.id = requester,
-		};
+		const struct viommu_endpoint_config id = { .name = "bridge",
+							   .iommu = rig->iommu_index,
+							   .id = requester };
 
-		REQUIRE(!viommu_ctx_add_id(rig->ctx, &bridge));
+		REQUIRE(!viommu_ctx_add_id(rig->ctx, &id));
 	}
 	for (unsigned i = 0; i < RIG_NR_ENDPOINTS; i++) {
 		char name[] = "ep0";
@@ -119,6 +117,12 @@ static void connect_all(struct rig *rig)
 		rig->endpoints[i] = connect_to(rig, names[i]);
 }
 
+static void start_all(struct rig *rig)
+{
+	REQUIRE(!viommu_ctx_start(rig->ctx));
+	connect_all(rig);
+}
+
 void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu)
 {
 	rig_start_with(rig, &default_config, iommu);
@@ -128,15 +132,13 @@ void rig_start_with(struct rig *rig, const struct viommu_config *config,
 		    const struct viommu_iommu_config *iommu)
 {
 	create(rig, config, iommu, 0);
-	REQUIRE(!viommu_ctx_start(rig->ctx));
-	connect_all(rig);
+	start_all(rig);
 }
 
 void rig_start_bridged(struct rig *rig)
 {
 	create(rig, &default_config, NULL, RIG_BRIDGE_ID);
-	REQUIRE(!viommu_ctx_start(rig->ctx));
-	connect_all(rig);
+	start_all(rig);
 	rig_init_driver(rig, RIG_ALL_FEATURES);
 }
 
