@@ -23,7 +23,7 @@ SUBSET = {
     "ignore-unmap": "unmap",
     "ignore-permissions": "fault-permission",
     "translate-off-by-page": "dma-read",
-    "lose-fault-event": "fault-event",
+    "lose-fault-event": "fault-unmapped",
     "die": "",
 }
 

@@ -586,35 +586,3 @@ def test_irq_enable_and_disable(probe: Probe) -> None:
     with pytest.raises(ProbeError, match="msix vector 0 is not enabled"):
         probe.call("dma", op="read", iova=IOVA, length=16, irq="msix")
     probe.call("irq-enable", index="msix", vectors=1)
-
-
-# --- several devices ---------------------------------------------------------
-
-
-def test_use_leaves_each_device_its_own_state(probe: Probe) -> None:
-    other = probe.device("other")
-    with pytest.raises(ProbeError) as caught:
-        other.call("reset")
-    assert (caught.value.op, caught.value.error) == ("vfio", "ENODEV")
-    # The first is open still, and engine and mappings with it.
-    assert probe.call("engine-info")["nr_vectors"]
-    seen = probe.call("dma", op="checksum", iova=IOVA, length=4096)
-    assert seen["status"] == "ok"
-
-
-def test_use_refuses_a_name_that_is_too_long(probe: Probe) -> None:
-    with pytest.raises(ProbeError) as caught:
-        probe.device("a name of sixteen").call("reset")
-    assert (caught.value.op, caught.value.error) == ("parse", "EINVAL")
-
-
-def test_open_refuses_to_share_with_what_is_not_open(probe: Probe) -> None:
-    with pytest.raises(ProbeError) as caught:
-        probe.device("b").call("open", bdf=BDF, mode="type1v2", share="nobody")
-    assert (caught.value.op, caught.value.error) == ("parse", "EINVAL")
-
-
-def test_open_refuses_to_share_another_mode(probe: Probe) -> None:
-    with pytest.raises(ProbeError) as caught:
-        probe.device("b").call("open", bdf=BDF, mode="type1", share="")
-    assert (caught.value.op, caught.value.error) == ("parse", "EINVAL")

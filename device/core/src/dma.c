@@ -135,7 +135,8 @@ static enum dma_engine_status move_translated(struct slice *slice)
 		slice->client_len = min(min(target.len, left), page);
 		return DMA_STATUS_OK;
 	}
-	if (slice->tlb)
+	/* A rule may have come since this slice asked for rules. */
+	if (slice->tlb && !target.is_injected)
 		dma_tlb_add(slice->tlb, iova, slice->is_write, host, run);
 	copy(slice, host, min(run, left));
 	return DMA_STATUS_OK;

@@ -111,6 +111,7 @@ struct dma_target {
 	uint64_t addr;
 	size_t len;      /* contiguous from addr on, under one rule */
 	bool is_msi;     /* consumed by the MSI window: addr is the address in it */
+	bool is_injected; /* a rule had a part in it: the next access may go elsewhere */
 	enum dma_engine_fault fault; /* not NONE: refused */
 };
 

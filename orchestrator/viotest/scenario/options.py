@@ -77,7 +77,7 @@ OPTIONS: tuple[Option, ...] = (
         Kind.ONE,
         "KERNEL",
         "debian:trixie (default), debian:trixie-backports, debian:bookworm-backports,"
-        " a bzImage or vmlinux, or a built kernel tree",
+        " build:NAME (see viotest kernel list), a bzImage or vmlinux, or a built tree",
     ),
     Option("modules", Kind.ONE, "DIR", "the lib/modules/RELEASE of a kernel file"),
     Option(

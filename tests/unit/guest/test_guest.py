@@ -8,14 +8,14 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-import pytest
-
 from viotest.guest import guest as guest_module
 from viotest.guest.clock import ClockMap, RoundTrip, map_clock, tie_clocks
 from viotest.guest.guest import Guest
 from viotest.guest.keys import GuestKeys
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.unit.guest.conftest import Bench
 
 # Answers every command with the host's clock, an hour behind.
