@@ -14,7 +14,7 @@ from viotest.errors import UntestableError
 from viotest.machine.watch import GuestLostError, Loss, LossKind
 from viotest.report.results import Category, Cause, CheckResult, Outcome
 from viotest.report.timeline import Timeline
-from viotest.scenario.model import Mode, Phase, Scenario
+from viotest.scenario.model import EndpointSpec, Mode, Phase, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -226,6 +226,7 @@ def test_check_without_a_mode_is_not_there(bench: Bench) -> None:
         (("dma-*",), ["dma-read[type1v2]", "dma-copy[type1v2]"]),
         (("bind", "dma-read"), ["bind", "dma-read[type1v2]"]),
         (("*copy*type1v2*",), ["dma-copy[type1v2]"]),
+        (("dma-copy[type1v2]",), ["dma-copy[type1v2]"]),
     ],
 )
 def test_patterns_choose(

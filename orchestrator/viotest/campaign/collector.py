@@ -284,7 +284,8 @@ def _is_wanted(item: pytest.Item, scenario: Scenario) -> bool:
         return not check.on_request and (not check.slow or len(scenario.endpoints) > 1)
     names = (check_of(item).name, check_id(item))
     return any(
-        fnmatch.fnmatchcase(name, pattern)
+        # An id has brackets, which mean something else in a pattern.
+        name == pattern or fnmatch.fnmatchcase(name, pattern)
         for pattern in scenario.checks
         for name in names
     )
