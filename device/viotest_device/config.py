@@ -139,7 +139,9 @@ class _Table:
     def flag(self, key: str) -> bool:
         value = self._values.pop(key, False)
         if not isinstance(value, bool):
-            raise ConfigError(self.at(key), f"is {value!r}, but true or false is wanted")
+            raise ConfigError(
+                self.at(key), f"is {value!r}, but true or false is wanted"
+            )
         return value
 
     def integer(self, key: str, limit: int, default: int | None = 0) -> int:
