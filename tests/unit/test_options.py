@@ -224,7 +224,7 @@ def test_endpoint_is_read(value: str, spec: EndpointSpec) -> None:
     ("value", "words"),
     [
         ("dma-engin", "did you mean dma-engine"),
-        ("standrd", "did you mean standard"),
+        ("stan-dard", "did you mean standard"),
         ("standard@port", "takes no place"),
         ("ioat@prt", "did you mean port"),
         ("ioat@", "known: root, port, bridge"),
