@@ -207,7 +207,7 @@ TEST(rings_that_go_away_while_requests_wait)
 
 /* --- rings that change --- */
 
-#define NR_ROUNDS 3000
+#define NR_ROUNDS 10000
 #define MAX_ROUNDS 1000000 /* on a busy machine, the other thread does not run for long */
 #define MAX_DOMAIN 99
 #define BAD_DOMAIN 0x1000

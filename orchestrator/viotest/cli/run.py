@@ -21,6 +21,7 @@ from viotest.scenario.options import (
     parse_settings,
     raw_from_config,
     raw_from_environment,
+    unknown_variables,
 )
 from viotest.suite.catalog import CHECKS, NAMES
 
@@ -142,11 +143,15 @@ def run_command(arguments: argparse.Namespace) -> int:
     :raise ViotestError: As :func:`viotest.campaign.run.run`.
     """
     given = vars(arguments)
+    for warning in unknown_variables(os.environ):
+        print(f"viotest: warning: {warning}", file=sys.stderr)
     raw = _config_raw(given["config"]) | raw_from_environment(os.environ)
     raw |= {o.name: given[o.name] for o in OPTIONS if given[o.name] is not None}
     settings = parse_settings(raw, checks=NAMES)
     _check_modes(settings.scenario)
-    check_mutants(settings.scenario.mutants)
+    iommu = settings.scenario.iommu
+    elsewhere = None if iommu == "viotest" else f"--iommu {iommu}"
+    check_mutants(settings.scenario.mutants, elsewhere=elsewhere)
     from viotest.campaign.run import run
     from viotest.provision.progress import TerminalProgress
     from viotest.report.summary import Terminal
