@@ -40,6 +40,15 @@ enum { FD_SEALED, FD_UNSEALED, FD_EVENT, FD_SOCKET, NR_FD_KINDS };
 static struct rig rig;
 static int kinds[NR_FD_KINDS];
 
+/* Until nothing is left to do: nothing here may keep the reactor busy by itself. */
+static void settle(void)
+{
+	unsigned turns = 0;
+
+	while (reactor_turn(rig.ctx->reactor, 0) > 0)
+		FUZZ_CHECK(++turns < MAX_TURNS);
+}
+
 static void teardown(void)
 {
 	rig_stop(&rig);
@@ -55,20 +64,16 @@ static void setup(void)
 	atexit(teardown);
 	pool_stop(rig.ctx->pool);
 	reactor_stop(rig.ctx->reactor);
+	/* A function has one client: ours is not to be turned away. */
+	close(rig.iommu);
+	close(rig.endpoints[RIG_EP0]);
+	rig.iommu = rig.endpoints[RIG_EP0] = -1;
+	settle();
 	kinds[FD_SEALED] = make_memfd(0x10000, true);
 	kinds[FD_UNSEALED] = make_memfd(0x10000, false);
 	kinds[FD_EVENT] = make_eventfd();
 	FUZZ_CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
 	kinds[FD_SOCKET] = pair[0];
-}
-
-/* Until nothing is left to do: nothing here may keep the reactor busy by itself. */
-static void settle(void)
-{
-	unsigned turns = 0;
-
-	while (reactor_turn(rig.ctx->reactor, 0) > 0)
-		FUZZ_CHECK(++turns < MAX_TURNS);
 }
 
 static struct vfu *find_vfu(uint8_t choice)
@@ -180,10 +185,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	vfu = find_vfu(choice);
 	nr_fds = count_open_fds();
 	sock = connect_client(choice & CHOICE_ENDPOINT);
+	FUZZ_CHECK(vfu_connected(vfu));
 	if (choice & CHOICE_LITTLE_ROOM)
 		FUZZ_CHECK(!setsockopt(vfu->fd, SOL_SOCKET, SO_SNDBUF, &least, sizeof(least)));
 	if (choice & CHOICE_INTRODUCE)
 		introduce(sock);
+	FUZZ_CHECK(vfu->negotiated == !!(choice & CHOICE_INTRODUCE));
 	for (unsigned i = 0; i < MAX_PIECES && input.size; i++) {
 		uint8_t which = fuzz_byte(&input), buf[256];
 		size_t len = fuzz_byte(&input);
