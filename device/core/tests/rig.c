@@ -45,14 +45,13 @@ static int connect_to(struct rig *rig, const char *name)
 	return sock;
 }
 
-/* requester: of the second endpoint; an id of its own, unless 0. */
-static void add_functions(struct rig *rig, const struct viommu_iommu_config *iommu,
-			  uint32_t requester)
+static void add_functions(struct rig *rig, const struct viommu_iommu_config *iommu)
 {
 	static const struct viommu_resv_mem resv[] = {
 		{ VIOMMU_RESV_MSI, RIG_MSI, RIG_MSI_END },
 		{ VIOMMU_RESV_RESERVED, RIG_RESERVED, RIG_RESERVED_END },
 	};
+	const struct viommu_endpoint_config none = { 0 }, *ep1 = rig->ep1 ?: &none;
 	struct viommu_iommu_config iommu_config = { 0 };
 	char path[128];
 
@@ -61,10 +60,10 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 	snprintf(path, sizeof(path), "%s/%siommu", rig->dir, prefix(rig));
 	iommu_config.socket_path = path;
 	REQUIRE(!viommu_ctx_add_iommu(rig->ctx, &iommu_config, &rig->iommu_index));
-	if (requester) {
+	if (ep1->requester) {
 		const struct viommu_endpoint_config id = { .name = "bridge",
 							   .iommu = rig->iommu_index,
-							   .id = requester };
+							   .id = ep1->requester };
 
 		REQUIRE(!viommu_ctx_add_id(rig->ctx, &id));
 	}
@@ -75,11 +74,18 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 			.name = name,
 			.iommu = i == RIG_EP_DIRECT ? (uint32_t)VIOMMU_NO_IOMMU : rig->iommu_index,
 			.id = RIG_ID0 + i,
-			.requester = i == RIG_EP1 ? requester : 0,
 			.resv = i ? NULL : resv,
 			.nr_resv = i ? 0 : 2,
 		};
 
+		if (i == RIG_EP1) {
+			config.model = ep1->model;
+			config.image = ep1->image;
+			config.read_only = ep1->read_only;
+			config.nr_vectors = ep1->nr_vectors;
+			config.no_msix = ep1->no_msix;
+			config.requester = ep1->requester;
+		}
 		name[2] += i;
 		snprintf(path, sizeof(path), "%s/%s%s", rig->dir, prefix(rig), name);
 		REQUIRE(!viommu_ctx_add_endpoint(rig->ctx, &config, &rig->endpoint_index[i]));
@@ -95,14 +101,16 @@ static void create_ram(struct rig *rig)
 
 /* A context with everything of ours added, not started. */
 static void create(struct rig *rig, const struct viommu_config *config,
-		   const struct viommu_iommu_config *iommu, uint32_t requester)
+		   const struct viommu_iommu_config *iommu,
+		   const struct viommu_endpoint_config *ep1)
 {
 	memset(rig, 0, sizeof(*rig));
+	rig->ep1 = ep1;
 	strcpy(rig->dir, "/tmp/viommu-rig.XXXXXX");
 	REQUIRE(mkdtemp(rig->dir));
 	create_ram(rig);
 	REQUIRE(!viommu_ctx_create(config, &rig->ctx));
-	add_functions(rig, iommu, requester);
+	add_functions(rig, iommu);
 }
 
 static void connect_all(struct rig *rig)
@@ -128,26 +136,33 @@ void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu)
 void rig_start_with(struct rig *rig, const struct viommu_config *config,
 		    const struct viommu_iommu_config *iommu)
 {
-	create(rig, config, iommu, 0);
+	create(rig, config, iommu, NULL);
 	start_all(rig);
 }
 
-void rig_start_bridged(struct rig *rig)
+void rig_start_model(struct rig *rig, const struct viommu_endpoint_config *ep1)
 {
-	create(rig, &default_config, NULL, RIG_BRIDGE_ID);
+	create(rig, &default_config, NULL, ep1);
 	start_all(rig);
 	rig_init_driver(rig, RIG_ALL_FEATURES);
 }
 
+void rig_start_bridged(struct rig *rig)
+{
+	static const struct viommu_endpoint_config ep1 = { .requester = RIG_BRIDGE_ID };
+
+	rig_start_model(rig, &ep1);
+}
+
 void rig_start_pair(struct rig *first, struct rig *second)
 {
-	create(first, &default_config, NULL, 0);
+	create(first, &default_config, NULL, NULL);
 	memset(second, 0, sizeof(*second));
 	second->ctx = first->ctx;
 	second->borrowed = true;
 	strcpy(second->dir, first->dir);
 	create_ram(second);
-	add_functions(second, NULL, 0);
+	add_functions(second, NULL);
 	REQUIRE(!viommu_ctx_start(first->ctx));
 	connect_all(first);
 	connect_all(second);

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The rig's endpoints, and what the context tells of them. */
+/* The endpoints of a rig, and the log of what they and the IOMMU do. */
+#include "rig.h"
+
 #include <poll.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "client.h"
 #include "harness.h"
-#include "rig.h"
 
 #define PATIENCE_NS 10000000000ull
 

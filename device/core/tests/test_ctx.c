@@ -119,6 +119,7 @@ TEST(ids_without_a_function_are_refused_as_endpoints_are)
 	CHECK_EQ(add_endpoint(ctx, (struct viommu_endpoint_config){ .id = 1, .requester = 2 }),
 		 -ENOENT);
 	CHECK_EQ(add_endpoint(ctx, (struct viommu_endpoint_config){ .id = 1, .requester = 7 }), 0);
+	CHECK_EQ(add_endpoint(ctx, (struct viommu_endpoint_config){ .id = 2, .no_msix = true }), 0);
 	viommu_ctx_destroy(ctx);
 }
 
