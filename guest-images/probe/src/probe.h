@@ -39,5 +39,7 @@ extern const struct command dma_map_commands[];
 extern const struct command iommufd_commands[];
 extern const struct command irq_commands[];
 extern const struct command engine_commands[];
+extern const struct command race_commands[];
+extern const struct command storm_commands[];
 
 #endif /* PROBE_PROBE_H */
