@@ -73,31 +73,42 @@ static uint8_t *map_aligned(size_t capacity, size_t align, bool huge)
 	return data;
 }
 
-/* The same @alias bytes again and again, until @capacity is full. */
+/* Map @fd again and again over the @capacity bytes at @start. Return 0 or -errno. */
+static int repeat(uint8_t *start, size_t capacity, int fd, size_t alias)
+{
+	for (size_t offset = 0; offset < capacity; offset += alias)
+		if (mmap(start + offset, alias, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+			 0) == MAP_FAILED)
+			return -errno;
+	return 0;
+}
+
+/* The same @alias bytes until @capacity is full: more than there is memory. */
 static uint8_t *map_alias(size_t capacity, size_t alias, bool huge)
 {
+	size_t slack = huge ? HUGE_PAGE_SIZE : 0;
 	int fd = memfd_create("alias", MFD_CLOEXEC | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
-	uint8_t *start = MAP_FAILED;
-	int error;
+	uint8_t *start = MAP_FAILED, *data = NULL;
+	int error = 0;
 
-	if (fd >= 0 && !ftruncate(fd, (off_t)alias))
-		start = map_aligned(capacity, huge ? HUGE_PAGE_SIZE : 1, false);
-	else
-		start = NULL;
-	for (size_t offset = 0; start && offset < capacity; offset += alias) {
-		if (mmap(start + offset, alias, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-			 0) != MAP_FAILED)
-			continue;
-		error = errno;
-		munmap(start, capacity);
-		errno = error;
-		start = NULL;
+	if (fd < 0 || ftruncate(fd, (off_t)alias))
+		error = -errno;
+	/* Nothing but the addresses; what the alignment wastes stays without access. */
+	if (!error)
+		start = mmap(NULL, capacity + slack, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!error && start == MAP_FAILED)
+		error = -errno;
+	if (!error) {
+		data = slack ? start + (-(uintptr_t)start & (slack - 1)) : start;
+		error = repeat(data, capacity, fd, alias);
 	}
-	error = errno;
+	if (error && start != MAP_FAILED)
+		munmap(start, capacity + slack);
 	if (fd >= 0)
 		close(fd);
-	errno = error;
-	return start;
+	errno = -error;
+	return error ? NULL : data;
 }
 
 /*
@@ -181,6 +192,7 @@ static int run_buf(struct probe *probe, const struct args *args, struct reply *r
 	}
 	strcpy(buffer->name, arg_text(args, "name"));
 	buffer->size = size;
+	buffer->distinct = arg_number(args, "alias", size);
 	buffer->capacity = capacity;
 	buffer->next = probe->buffers;
 	probe->buffers = buffer;

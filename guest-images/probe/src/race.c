@@ -13,7 +13,6 @@
 #include "pattern.h"
 #include "probe.h"
 
-#define MAPS_MAX 65536u
 #define ROUNDS_MAX 100000u
 #define WAIT_NS (30 * NS_PER_SEC)
 /* What the endpoint writes: no byte of it may be the guard. */
@@ -26,9 +25,8 @@ static const char *const choices_how[] = { "unmap", "detach", "close", NULL };
 
 struct race {
 	enum how how;
-	struct range range;
+	struct buffer *buffer;
 	uint64_t iova;
-	uint64_t nr_maps; /* the buffer lies there so many times, one after the other */
 	uint32_t nr_slots;
 	uint64_t nr_rounds;
 	uint64_t delay_ns; /* of the last round; the first has none */
@@ -45,11 +43,6 @@ struct race_result {
 	uint64_t first_dirty;
 };
 
-static uint64_t race_size(const struct race *race)
-{
-	return race->nr_maps * race->range.size;
-}
-
 static int map_all(struct vfio *vfio, const struct race *race, struct reply *reply)
 {
 	struct vfio_mapping mapping = {
@@ -57,30 +50,25 @@ static int map_all(struct vfio *vfio, const struct race *race, struct reply *rep
 		.read = true,
 		.write = true,
 		.iova = race->iova,
-		.size = race->range.size,
-		.vaddr = (uintptr_t)(race->range.buffer->data + race->range.offset),
+		.size = race->buffer->capacity,
+		.vaddr = (uintptr_t)race->buffer->data,
 	};
+	int error = vfio->backend->map(vfio, &mapping);
 
-	for (uint64_t i = 0; i < race->nr_maps; i++, mapping.iova += mapping.size) {
-		int error = vfio->backend->map(vfio, &mapping);
-
-		if (error)
-			return reply_fail(reply, vfio->backend->map_step, -error, NULL);
-	}
-	return 0;
+	return error ? reply_fail(reply, vfio->backend->map_step, -error, NULL) : 0;
 }
 
 static int unmap_all(struct vfio *vfio, const struct race *race, struct reply *reply)
 {
-	uint64_t size = race_size(race);
+	uint64_t size = race->buffer->capacity;
 	int error = vfio->backend->unmap(vfio, vfio->ioas, race->iova, &size);
 
 	if (error)
 		return reply_fail(reply, vfio->backend->unmap_step, -error, NULL);
-	if (size != race_size(race))
+	if (size != race->buffer->capacity)
 		return reply_fail(reply, vfio->backend->unmap_step, ERANGE,
 				  "%llu bytes unmapped instead of %llu", (unsigned long long)size,
-				  (unsigned long long)race_size(race));
+				  (unsigned long long)race->buffer->capacity);
 	return 0;
 }
 
@@ -116,7 +104,7 @@ static int submit_all(struct probe *probe, const struct race *race, struct reply
 		.opcode = DMA_OP_FILL,
 		.iova = race->iova,
 		.operand = PATTERN,
-		.length = race_size(race),
+		.length = race->buffer->capacity,
 	};
 	int error = 0;
 
@@ -141,7 +129,7 @@ static int tally(struct probe *probe, const struct race *race, struct race_resul
 		if (ended.status == DMA_STATUS_OK)
 			result->nr_ok++;
 		else if (ended.status == DMA_STATUS_FAULT &&
-			 ended.fault_addr - race->iova < race_size(race))
+			 ended.fault_addr - race->iova < race->buffer->capacity)
 			result->nr_cut++;
 		else
 			result->nr_other++;
@@ -151,10 +139,10 @@ static int tally(struct probe *probe, const struct race *race, struct race_resul
 
 static void look(const struct race *race, struct race_result *result)
 {
-	const uint8_t *data = race->range.buffer->data + race->range.offset;
-	size_t first = pattern_find_other(data, race->range.size, race->guard);
+	const struct buffer *buffer = race->buffer;
+	size_t first = pattern_find_other(buffer->data, buffer->distinct, race->guard);
 
-	if (result->dirty || first == race->range.size)
+	if (result->dirty || first == buffer->distinct)
 		return;
 	result->dirty = true;
 	result->first_dirty = first;
@@ -177,7 +165,7 @@ static int run_round(struct probe *probe, const struct race *race, struct race_r
 	if (error)
 		return error;
 	took = clock_ns() - start;
-	memset(race->range.buffer->data + race->range.offset, race->guard, race->range.size);
+	memset(race->buffer->data, race->guard, race->buffer->distinct);
 	if (took > result->longest_ns)
 		result->longest_ns = took;
 	result->nr_rounds++;
@@ -207,21 +195,21 @@ static int parse_race(struct probe *probe, const struct args *args, struct race 
 	struct race race = {
 		.how = (enum how)arg_number(args, "how", HOW_UNMAP),
 		.iova = arg_number(args, "iova", 0),
-		.nr_maps = arg_number(args, "maps", 1),
 		.nr_rounds = arg_number(args, "rounds", 1),
 		.delay_ns = arg_number(args, "delay_us", 0) * NS_PER_US,
 		.guard = (uint8_t)guard,
 	};
+	struct range all;
 	int error = engine_require(&probe->engine, &probe->vfio, reply);
 
 	if (!error)
-		error = buffer_range(probe->buffers, arg_text(args, "name"), 0, SIZE_MAX,
-				     &race.range, reply);
+		error = buffer_range(probe->buffers, arg_text(args, "name"), 0, SIZE_MAX, &all,
+				     reply);
 	if (error)
 		return error;
-	if (!slots || slots > probe->engine.nr_slots || !race.nr_maps || race.nr_maps > MAPS_MAX ||
-	    !race.nr_rounds || race.nr_rounds > ROUNDS_MAX || race.delay_ns > NS_PER_SEC ||
-	    guard > 0xff || guard == (PATTERN & 0xff))
+	if (!slots || slots > probe->engine.nr_slots || !race.nr_rounds ||
+	    race.nr_rounds > ROUNDS_MAX || race.delay_ns > NS_PER_SEC || guard > 0xff ||
+	    guard == (PATTERN & 0xff))
 		return reply_fail(reply, "parse", EINVAL, "a number is out of range");
 	if (race.how == HOW_DETACH && !probe->vfio.backend->detach)
 		return reply_fail(reply, "parse", EINVAL, "mode %s cannot detach",
@@ -229,6 +217,7 @@ static int parse_race(struct probe *probe, const struct args *args, struct race 
 	if (race.how == HOW_CLOSE && race.nr_rounds != 1)
 		return reply_fail(reply, "parse", EINVAL, "a device is closed once");
 	race.nr_slots = (uint32_t)slots;
+	race.buffer = all.buffer;
 	*ret = race;
 	return 0;
 }
@@ -253,15 +242,10 @@ static int run_race(struct probe *probe, const struct args *args, struct reply *
 }
 
 static const struct key race_keys[] = {
-	{ "name", KEY_TEXT, NEED, NULL },
-	{ "iova", KEY_NUMBER, NEED, NULL },
-	{ "how", KEY_CHOICE, MAY, choices_how },
-	{ "maps", KEY_NUMBER, MAY, NULL },
-	{ "slots", KEY_NUMBER, MAY, NULL },
-	{ "rounds", KEY_NUMBER, MAY, NULL },
-	{ "delay_us", KEY_NUMBER, MAY, NULL },
-	{ "guard", KEY_NUMBER, MAY, NULL },
-	{ 0 },
+	{ "name", KEY_TEXT, NEED, NULL },        { "iova", KEY_NUMBER, NEED, NULL },
+	{ "how", KEY_CHOICE, MAY, choices_how }, { "slots", KEY_NUMBER, MAY, NULL },
+	{ "rounds", KEY_NUMBER, MAY, NULL },     { "delay_us", KEY_NUMBER, MAY, NULL },
+	{ "guard", KEY_NUMBER, MAY, NULL },      { 0 },
 };
 
 const struct command race_commands[] = {
