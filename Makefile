@@ -37,8 +37,8 @@ test-quick: env ## the tests that boot no guest
 nightly: env ## the long tests
 	@$(PYTEST) tests -m nightly $(PYTEST_ARGS)
 
-bench: env ## phase times of runs with a warm cache
-	@$(BIN)/viotest bench $(ARGS)
+bench: env ## how fast it is, beside QEMU and memcpy: a table; JSON and SVG in build/bench
+	@$(BIN)/viotest bench all --out build/bench $(ARGS)
 
 check: env ## every gate: linters, types, imports, lengths, C tests with sanitizers
 	@$(BIN)/python tools/gates.py

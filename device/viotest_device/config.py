@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _U64 = (1 << 64) - 1
 _U32 = (1 << 32) - 1
-_MAX_POLL_US = 20
+_MAX_POLL_US = 100
+_DEFAULT_POLL_US = 20
 
 #: What an endpoint is to its guest, in the order of ``enum viommu_model``.
 MODELS = ("dma-engine", "ioat", "nvme")
@@ -88,6 +89,8 @@ class EndpointConfig:
     requester: int = 0
     resv_mem: tuple[ResvMem, ...] = ()
     nr_vectors: int = 0
+    #: INTx only.
+    no_msix: bool = False
     #: One of :data:`MODELS`.
     model: str = MODELS[0]
     #: nvme: the file with its blocks, relative to the working directory.
@@ -139,7 +142,9 @@ class _Table:
     def flag(self, key: str) -> bool:
         value = self._values.pop(key, False)
         if not isinstance(value, bool):
-            raise ConfigError(self.at(key), f"is {value!r}, but true or false is wanted")
+            raise ConfigError(
+                self.at(key), f"is {value!r}, but true or false is wanted"
+            )
         return value
 
     def integer(self, key: str, limit: int, default: int | None = 0) -> int:
@@ -215,6 +220,8 @@ def _check_model(table: _Table, config: EndpointConfig) -> None:
         )
     if config.model == "nvme" and config.image is None:
         raise ConfigError(table.at("image"), "is missing; an nvme endpoint needs one")
+    if config.model == "nvme" and config.no_msix:
+        raise ConfigError(table.at("no_msix"), "leaves an nvme endpoint no interrupts")
     if config.model != "nvme" and (config.image or config.read_only):
         raise ConfigError(
             table.at("image" if config.image else "read_only"),
@@ -236,6 +243,7 @@ def _endpoint(table: _Table, nr_iommus: int) -> EndpointConfig:
         iommu=None if iommu == 0xFFFF else iommu,
         resv_mem=tuple(_resv_mem(row) for row in table.tables("resv_mem")),
         nr_vectors=table.integer("nr_vectors", 32),
+        no_msix=table.flag("no_msix"),
         model=table.take("model", str, MODELS[0]),
         image=table.take("image", str, "") or None,
         read_only=table.flag("read_only"),
@@ -280,7 +288,7 @@ def parse_config(text: str) -> DeviceConfig:
         log_capacity=log.integer("records", 1 << 28),
         mutants=tuple(mutants),
         inject=tuple(_inject(row) for row in root.tables("inject")),
-        poll_us=polling.integer("us", _MAX_POLL_US, _MAX_POLL_US),
+        poll_us=polling.integer("us", _MAX_POLL_US, _DEFAULT_POLL_US),
         vcpus=vcpus or None,
     )
     for table in (log, monitor, polling, root):

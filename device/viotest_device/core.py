@@ -169,6 +169,7 @@ class Core:
                 "resv": resv,
                 "nr_resv": len(config.resv_mem),
                 "nr_vectors": config.nr_vectors,
+                "no_msix": config.no_msix,
                 "model": MODELS.index(config.model),
                 "image": image,
                 "read_only": config.read_only,

@@ -30,7 +30,9 @@ RUN_TIMEOUT = 180.0
 #: What the kernel and the watch of each process may need to end an orphan.
 GONE_TIMEOUT = 5.0
 
-#: Every file that a run folder may hold, and nothing but files.
+#: The folders of a run's workers and of guests that took another's place.
+GUEST_FOLDER = re.compile(r"(worker-gw\d+)?/?(guest-\d+)?")
+#: Every file that the folder of a run or of a guest may hold.
 RUN_FILES = frozenset(
     {
         "argv.txt",
@@ -259,8 +261,11 @@ class Viotest:
         left = list(self._tmp.iterdir())
         assert not left, f"temporary files: {left}"
         for out in self._outs:
-            names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-            assert names <= RUN_FILES, f"in {out}: {names - RUN_FILES}"
+            for path in out.rglob("*"):
+                inner = os.fspath(path.relative_to(out))
+                folder = GUEST_FOLDER.fullmatch(inner) and path.is_dir()
+                known = path.name in RUN_FILES and path.is_file()
+                assert folder or known, f"in {out}: {inner}"
 
 
 def wait_for(look: Callable[[], int | None], what: str, timeout: float = 30.0) -> int:

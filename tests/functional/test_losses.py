@@ -20,6 +20,8 @@ _RUN_WITH_SUITE = Path(__file__).with_name("run_with_suite.py")
 #: The moment at which checks are running, and the guest is busy with them.
 CHECKING = r"pass +bar"
 BEACON = "VIOTEST-BEACON"
+#: The loss is what is looked at, not what comes after it.
+ONE_GUEST = ("--reboots", "0")
 
 
 def kill(run: Run, name: str, number: signal.Signals) -> int:
@@ -75,7 +77,7 @@ def test_process_lost_in_checks_is_untested(
     text: str,
     limit: float,
 ) -> None:
-    run = viotest.start()
+    run = viotest.start(*ONE_GUEST)
     run.wait_for_line(CHECKING)
     when = kill(run, name, number)
     done = run.finish()
@@ -117,7 +119,7 @@ def sysrq(key: str) -> str:
 
 
 def test_guest_panic_in_check_is_fail(viotest: Viotest) -> None:
-    done = viotest.run(command=write_suite(viotest, sysrq("c")))
+    done = viotest.run(*ONE_GUEST, command=write_suite(viotest, sysrq("c")))
     results = done.expect("FAIL", 1)
     assert results["cause"]["category"] == "fail"
     assert "Kernel panic - not syncing: sysrq triggered" in results["cause"]["text"]
@@ -141,7 +143,7 @@ def test_guest_panic_in_check_is_fail(viotest: Viotest) -> None:
     ids=["poweroff", "reboot"],
 )
 def test_guest_gone_in_check_is_fail(viotest: Viotest, key: str, text: str) -> None:
-    done = viotest.run(command=write_suite(viotest, sysrq(key)))
+    done = viotest.run(*ONE_GUEST, command=write_suite(viotest, sysrq(key)))
     results = done.expect("FAIL", 1)
     assert results["cause"]["category"] == "fail"
     assert results["cause"]["text"] == f"bind: {text}"
@@ -157,7 +159,7 @@ def test_guest_hang_in_check_is_fail_by_timeout(viotest: Viotest) -> None:
     # Suspended to idle, with nothing that would ever wake it.
     hang = "call('write', path='/sys/power/state', data='freeze')"
     command = write_suite(viotest, hang)
-    done = viotest.run("--timeout", "check=3", command=command)
+    done = viotest.run(*ONE_GUEST, "--timeout", "check=3", command=command)
     results = done.expect("FAIL", 1)
     assert results["cause"]["category"] == "timeout"
     assert results["cause"]["text"] == "bind: check: not done within 3 s"
@@ -172,7 +174,7 @@ def test_guest_hang_in_check_is_fail_by_timeout(viotest: Viotest) -> None:
 def test_guest_that_answers_no_more_is_fail_by_timeout(viotest: Viotest) -> None:
     # The caller's patience ends before the check's deadline.
     hang = "call('write', path='/sys/power/state', data='freeze', timeout=2)"
-    done = viotest.run(command=write_suite(viotest, hang))
+    done = viotest.run(*ONE_GUEST, command=write_suite(viotest, hang))
     results = done.expect("FAIL", 1)
     assert results["cause"]["category"] == "timeout"
     assert "no answer from the guest within 2 s" in results["cause"]["text"]
@@ -225,3 +227,46 @@ def test_qemu_that_dies_in_boot_is_infra(viotest: Viotest) -> None:
     results = run.finish().expect("UNTESTED", 125)
     assert results["cause"]["category"] == "infra"
     assert "QEMU was killed by SIGKILL" in results["cause"]["text"]
+
+
+def write_two_checks(viotest: Viotest, first: str) -> tuple[str, ...]:
+    """Write a suite whose second check wants a guest that is well."""
+    command = write_suite(viotest)
+    lines = [
+        "def test_bind(viotest_context):",
+        "    call = viotest_context.probe().call",
+        f"    {first}",
+        "",
+        "def test_open(viotest_context):",
+        "    viotest_context.probe().call('hello')",
+    ]
+    (Path(command[-1]) / "test_loss.py").write_text("\n".join(lines) + "\n")
+    return command
+
+
+def test_another_guest_takes_the_place_of_one_that_panicked(viotest: Viotest) -> None:
+    panic = sysrq("c").replace("')", "', timeout=30)")
+    done = viotest.run(command=write_two_checks(viotest, panic))
+    results = done.expect("FAIL", 1)
+    checks = [(c["id"], c["outcome"], c["guest"]) for c in results["checks"]]
+    assert checks == [("bind", "fail", ""), ("open", "pass", "guest-2")]
+    assert "Kernel panic" in results["cause"]["text"]
+    assert "RIP:" in "\n".join(results["cause"]["console"])
+    first, second = results["guests"]
+    assert "Kernel panic" in first["lost"]["text"]
+    assert second["booted"]
+    assert second["lost"] is None
+    assert BEACON in (done.out / "guest-2" / "console.log").read_text()
+
+
+def test_complaint_of_the_guests_kernel_fails_its_check(viotest: Viotest) -> None:
+    # A line as WARN() begins, from user space: /dev/kmsg is the same log.
+    text = "WARNING: CPU: 0 PID: 1 at drivers/iommu/virtio-iommu.c:1 test+0x1/0x2"
+    warn = f"call('write', path='/dev/kmsg', data='{text}\\n')"
+    done = viotest.run(command=write_two_checks(viotest, warn))
+    results = done.expect("FAIL", 1)
+    bind, opened = results["checks"]
+    assert bind["reason"] == f"the guest's kernel said: {text}"
+    assert f"dmesg    {text}" in bind["details"]
+    # And what such a guest says next is not relied upon.
+    assert (opened["outcome"], opened["guest"]) == ("pass", "guest-2")

@@ -52,15 +52,22 @@ def ids(done: Finished) -> list[str]:
 def names_in(modes: Sequence[str]) -> set[str]:
     """The checks that there are in these modes."""
     there = [Mode(mode) for mode in modes]
-    return {check.name for check in CHECKS if check.modes_among(there)}
+    return {
+        check.name for check in CHECKS if check.modes_among(there) and not check.slow
+    }
 
 
 def expect_all_passed(done: Finished, modes: tuple[str, ...] = ("type1v2",)) -> None:
-    """Fail unless every check of the catalog passed, in every mode."""
+    """Fail unless all passed, in every mode, that one endpoint is enough for."""
     checks = done.expect("PASS", 0)["checks"]
     assert {check["name"] for check in checks} == names_in(modes)
     assert {check["mode"] for check in checks} == {"", *modes}
-    wrong = [check for check in checks if check["outcome"] != "pass"]
+    wrong = [
+        check
+        for check in checks
+        if check["outcome"] != "pass"
+        and not (check["outcome"] == "skip" and "--endpoint" in check["reason"])
+    ]
     assert not wrong, done.stdout
 
 

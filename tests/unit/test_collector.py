@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from viotest.campaign.session import Session
+    from viotest.campaign.guests import Guests
+    from viotest.guest.kernel_log import Splat
 
 HEADER = """
 import errno
@@ -45,17 +46,24 @@ class FakeSession:
         self.broken: Cause | None = None
         self.booted = True
         self.phases: list[Phase] = []
+        self.marks: dict[str, int] = {}
         #: Raised by the look after each check.
         self.dead: GuestLostError | None = None
+        #: What the kernel says next that it should not.
+        self.splats: list[Splat] = []
 
     def probe(self) -> None:
         """Wait for the guest, as a real one would have to."""
 
     def mark(self, name: str) -> None:
-        self.timeline.mark(name)
+        self.marks[name] = self.timeline.mark(name)
+
+    def new_splats(self) -> list[Splat]:
+        found, self.splats = self.splats, []
+        return found
 
     @contextlib.contextmanager
-    def phase(self, phase: Phase) -> Iterator[None]:
+    def phase(self, phase: Phase, *, scale: float = 1.0) -> Iterator[None]:
         self.phases.append(phase)
         yield
 
@@ -67,6 +75,34 @@ class FakeSession:
         return ("console",)
 
 
+class FakeGuests:
+    """What the collector needs of the guests of a run."""
+
+    def __init__(self, scenario: Scenario, timeline: Timeline) -> None:
+        self.scenario = scenario
+        self.timeline = timeline
+        self.session: FakeSession | None = None
+        self.failures: list[Cause] = []
+        self.folder = ""
+        self.used: list[str] = []
+        #: Every guest so far.
+        self.all: list[FakeSession] = []
+        #: Why there is no other one.
+        self.refusal: UntestableError | None = None
+
+    def start(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.session = FakeSession(self.scenario, self.timeline)
+        self.all.append(self.session)
+        self.folder = f"guest-{len(self.all)}"
+
+    renew = start
+
+    def use(self, mode: str) -> None:
+        self.used.append(mode)
+
+
 class Bench:
     """Puts suites to fake sessions."""
 
@@ -74,27 +110,34 @@ class Bench:
         self.folder = folder
         self.log = folder / "pytest.log"
         self.shown: list[CheckResult] = []
-        self.session = self.make(Scenario())
+        self.not_run: Sequence[str] = ()
+        self.make(Scenario(reboots=0))
 
-    def make(self, scenario: Scenario) -> FakeSession:
+    def make(self, scenario: Scenario) -> None:
         timeline = Timeline(self.folder / "timeline.jsonl")
-        self.session = FakeSession(scenario, timeline)
-        return self.session
+        self.guests = FakeGuests(scenario, timeline)
+        self.guests.start()
+
+    @property
+    def session(self) -> FakeSession:
+        """The first guest."""
+        return self.guests.all[0]
 
     def put(self, text: str) -> Sequence[CheckResult]:
         suite = self.folder / "suite"
         suite.mkdir()
         # pytest imports a module of one name once in a process.
         (suite / f"test_{uuid.uuid4().hex}.py").write_text(HEADER + text)
-        return put_checks(
-            cast("Session", self.session),
+        self.not_run = put_checks(
+            cast("Guests", self.guests),
             show=self.shown.append,
             log=self.log,
             suite=suite,
         )
+        return self.shown
 
     def ended(self) -> list[object]:
-        events = self.session.timeline.events()
+        events = self.guests.timeline.events()
         return [
             event.data["id"]
             for event in events
@@ -117,7 +160,6 @@ def test_checks_come_in_the_order_of_the_catalog(bench: Bench) -> None:
     passed = Outcome.PASS
     assert outcomes(results) == [("group", passed), ("bind", passed), ("unmap", passed)]
     assert [result.required for result in results] == [False, True, True]
-    assert bench.shown == list(results)
     assert bench.ended() == ["group", "bind", "unmap"]
     assert bench.session.phases == [Phase.CHECK] * 3
 
@@ -205,8 +247,9 @@ def test_error_has_an_outcome(
     )
     assert (results[0].outcome, results[0].reason) == (outcome, reason)
     assert (bench.session.broken is not None) is broken
-    # Nobody is asked any more once the guest is lost.
+    # Nobody is asked any more once the guest is lost, and there is to be no other.
     assert [result.id for result in results[1:]] == ([] if broken else ["flr"])
+    assert bench.not_run == (["flr"] if broken else [])
 
 
 def test_guest_that_died_quietly_is_noticed_after_the_check(bench: Bench) -> None:
@@ -264,3 +307,109 @@ def test_failure_of_a_check_whose_device_died_is_no_failure(bench: Bench) -> Non
     bench.session.dead = GuestLostError(Loss(LossKind.DEVICE_EXITED, "dead", 1), [])
     (result,) = bench.put("def test_bar():\n    raise CheckFailed('all ones')\n")
     assert (result.outcome, result.reason) == (Outcome.ERROR, "dead")
+
+
+LOST = "    raise lost(LossKind.GUEST_PANIC)\n"
+#: A fixture that lives as long as the guest, and tells which one it is of.
+OF_THE_GUEST = """
+@pytest.fixture(scope="session")
+def guest(request):
+    from viotest.suite.context import CONTEXT
+    session = request.config.stash[CONTEXT]
+    yield session
+    print("closed", id(session))
+
+def same(guest, request):
+    from viotest.suite.context import CONTEXT
+    return guest is request.config.stash[CONTEXT]
+"""
+
+
+def test_lost_guest_is_replaced_for_what_is_left(bench: Bench) -> None:
+    bench.make(Scenario(reboots=1))
+    results = bench.put(
+        OF_THE_GUEST
+        + "def test_bind(guest):\n"
+        + LOST
+        + "def test_open(guest, request):\n    assert same(guest, request)\n"
+        "def test_flr(guest, request):\n    assert same(guest, request)\n"
+    )
+    assert outcomes(results) == [
+        ("bind", Outcome.FAIL),
+        ("open", Outcome.PASS),
+        ("flr", Outcome.PASS),
+    ]
+    assert [result.guest for result in results] == ["guest-1", "guest-2", "guest-2"]
+    assert not bench.not_run
+    # The fixtures of the lost guest were ended before the next one came.
+    assert bench.log.read_text().count("closed") == 2
+
+
+def test_lost_guests_are_replaced_so_often_in_each_mode(bench: Bench) -> None:
+    bench.make(Scenario(modes=(Mode.TYPE1, Mode.TYPE1V2), reboots=1))
+    results = bench.put(
+        "def test_open(mode):\n"
+        + LOST
+        + "def test_bar(mode):\n"
+        + LOST
+        # Nobody is left for it.
+        + "def test_flr(mode): pass\n"
+    )
+    assert [result.id for result in results] == [
+        "open[type1]",
+        "bar[type1]",
+        "open[type1v2]",
+    ]
+    assert bench.not_run == ["flr[type1]", "bar[type1v2]", "flr[type1v2]"]
+    assert len(bench.guests.all) == 3
+
+
+def test_guest_that_cannot_be_replaced_ends_the_checks(bench: Bench) -> None:
+    bench.make(Scenario(reboots=5))
+    bench.guests.refusal = UntestableError("no memory")
+    results = bench.put("def test_bind():\n" + LOST + "def test_flr(): pass\n")
+    assert outcomes(results) == [("bind", Outcome.FAIL)]
+    assert bench.guests.failures == [Cause(Category.INFRA, "no memory")]
+    assert bench.not_run == ["flr"]
+
+
+SAYS = """
+def say(request):
+    from viotest.guest.kernel_log import Splat
+    from viotest.suite.context import CONTEXT
+    lines = ("WARNING: CPU: 0 PID: 1 at drivers/iommu/x.c:1", "Call Trace:")
+    request.config.stash[CONTEXT].splats = [Splat(lines[0], lines)]
+"""
+
+
+def test_complaint_of_the_kernel_fails_the_check_and_taints_the_guest(
+    bench: Bench,
+) -> None:
+    bench.make(Scenario(reboots=1))
+    results = bench.put(
+        SAYS + "def test_bind(request):\n    say(request)\ndef test_flr(): pass\n"
+    )
+    assert outcomes(results) == [("bind", Outcome.FAIL), ("flr", Outcome.PASS)]
+    said = "WARNING: CPU: 0 PID: 1 at drivers/iommu/x.c:1"
+    assert results[0].reason == f"the guest's kernel said: {said}"
+    assert "dmesg    Call Trace:" in results[0].details
+    assert [result.guest for result in results] == ["guest-1", "guest-2"]
+
+
+def test_complaint_beside_a_failure_is_quoted_with_it(bench: Bench) -> None:
+    (result,) = bench.put(
+        SAYS
+        + "def test_bind(request):\n    say(request)\n"
+        + "    raise CheckFailed('wrong', expected='1', seen='2')\n"
+    )
+    assert result.reason == "wrong"
+    assert result.details.startswith("expected 1")
+    assert "dmesg    WARNING: CPU: 0" in result.details
+
+
+def test_guest_that_only_complained_serves_on_without_another(bench: Bench) -> None:
+    results = bench.put(
+        SAYS + "def test_bind(request):\n    say(request)\ndef test_flr(): pass\n"
+    )
+    assert outcomes(results) == [("bind", Outcome.FAIL), ("flr", Outcome.PASS)]
+    assert len(bench.guests.all) == 1

@@ -65,6 +65,11 @@ def test_nvme_endpoint_has_an_image() -> None:
         ('name = "ep0"', f'name = "{"x" * 32}"', "endpoint[0].name"),
         ("id = 0x80", 'id = 1\nmodel = "nic"', "endpoint[0].model"),
         ("id = 0x80", 'id = 1\nmodel = "nvme"', "endpoint[0].image"),
+        (
+            "id = 0x80",
+            'id = 1\nmodel = "nvme"\nimage = "a.img"\nno_msix = true',
+            "endpoint[0].no_msix",
+        ),
         ("id = 0x80", 'id = 1\nimage = "a.img"', "endpoint[0].image"),
         ("id = 0x80", "id = 1\nread_only = true", "endpoint[0].read_only"),
         ("id = 0x80", "id = 1\nread_only = 1", "endpoint[0].read_only"),
@@ -95,8 +100,8 @@ def test_config_of_polling(text: str, us: int, vcpus: int | None) -> None:
 
 
 def test_config_refuses_to_poll_for_long() -> None:
-    with pytest.raises(ConfigError, match=r"polling\.us: 21 is outside"):
-        parse_config(f"{_GOOD}[polling]\nus = 21\n")
+    with pytest.raises(ConfigError, match=r"polling\.us: 101 is outside"):
+        parse_config(f"{_GOOD}[polling]\nus = 101\n")
 
 
 def test_config_with_rules_of_fault_injection() -> None:

@@ -12,7 +12,13 @@ from viotest_device._core import ffi, lib
 
 from viotest.report import device_log
 from viotest_device import core
-from viotest_device.config import DeviceConfig, EndpointConfig, IommuConfig, ResvMem
+from viotest_device.config import (
+    MODELS,
+    DeviceConfig,
+    EndpointConfig,
+    IommuConfig,
+    ResvMem,
+)
 from viotest_device.core import Core, CoreError
 from viotest_device.inject import ACTIONS, REQUESTS, InjectRule
 
@@ -126,6 +132,29 @@ def test_names_of_fault_injection_agree_with_the_core() -> None:
     assert tuple(names) == ACTIONS
     assert len(ACTIONS) == lib.VIOMMU_INJECT_NR_ACTIONS
     assert REQUESTS[1:] == tuple(core.LOG_KINDS[i] for i in range(1, len(REQUESTS)))
+
+
+def test_models_agree_with_the_core() -> None:
+    elements = ffi.typeof("enum viommu_model").elements
+    names = [
+        elements[i].removeprefix("VIOMMU_MODEL_").lower().replace("_", "-")
+        for i in range(len(MODELS))
+    ]
+    assert tuple(names) == MODELS
+    assert len(MODELS) == lib.VIOMMU_NR_MODELS
+
+
+def test_core_refuses_an_image_that_cannot_be(tmp_path: Path) -> None:
+    endpoint = EndpointConfig(
+        "ep0",
+        str(tmp_path / "ep0.sock"),
+        8,
+        model="nvme",
+        image=str(tmp_path / "absent.img"),
+    )
+    with pytest.raises(CoreError, match=r"absent\.img") as caught:
+        Core(_config(tmp_path, endpoints=(endpoint,)))
+    assert caught.value.errno == errno.ENOENT
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -224,10 +224,10 @@ def test_endpoint_is_read(value: str, spec: EndpointSpec) -> None:
     ("value", "words"),
     [
         ("dma-engin", "did you mean dma-engine"),
-        ("standart", "did you mean standard"),
+        ("std", "did you mean standard"),
         ("standard@port", "takes no place"),
         ("ioat@prt", "did you mean port"),
-        ("ioat@", "known: root, port, bridge"),
+        ("ioat@", "known: root, port, hotplug, bridge"),
         ("ioat,iomu=1", "unknown key 'iomu'"),
         ("ioat,iommu=x", "iommu=x is no index"),
         ("ioat,iommu=-1", "iommu=-1 is no index"),
@@ -245,7 +245,10 @@ def test_standard_endpoints_leave_out_what_qemu_cannot_do() -> None:
     ours = parse_settings({"endpoint": ["standard"]}).scenario
     assert ours.endpoints == STANDARD_ENDPOINTS
     qemus = parse_settings({"endpoint": ["standard"], "iommu": ["qemu"]}).scenario
-    assert set(ours.endpoints) - set(qemus.endpoints) == {EndpointSpec(iommu=1)}
+    assert set(ours.endpoints) - set(qemus.endpoints) == {
+        EndpointSpec(iommu=1),
+        EndpointSpec(place=Place.BRIDGE),
+    }
 
 
 def test_every_option_is_named_once_and_has_a_variable() -> None:
@@ -256,6 +259,20 @@ def test_every_option_is_named_once_and_has_a_variable() -> None:
 
 def test_nearest_without_a_guess_lists_what_there_is() -> None:
     assert nearest("zzz", ["q35", "virt"]) == "known: q35, virt"
+
+
+def test_workers_shape_the_run_and_reboots_the_scenario() -> None:
+    settings = parse_settings({"workers": ["3"], "reboots": ["0"]})
+    assert (settings.workers, settings.scenario.reboots) == (3, 0)
+    assert parse_settings({}).scenario.reboots == 2
+    config = scenario_config(settings.scenario)
+    assert parse_settings(raw_from_config(config, "x")).scenario == settings.scenario
+
+
+@pytest.mark.parametrize("raw", [{"workers": ["0"]}, {"reboots": ["-1"]}])
+def test_number_of_guests_out_of_range_is_refused(raw: dict[str, list[str]]) -> None:
+    with pytest.raises(UsageError, match="out of range"):
+        parse_settings(raw)
 
 
 @pytest.mark.parametrize("value", ["1000", "65537", "512", "33554432", "x"])

@@ -355,6 +355,7 @@ def test_bench_map_leaves_nothing_mapped(any_mode: Probe) -> None:
         timing = reply[key]
         assert isinstance(timing, dict)
         assert timing["min"] <= timing["mean"] <= timing["max"]
+        assert timing["min"] <= timing["median"] <= timing["max"]
     assert any_mode.call("unmap-all")["unmapped"] == 65536
 
 

@@ -16,6 +16,7 @@ from viotest.scenario.topology import (
 )
 
 ROOT = EndpointSpec()
+HOTPLUG = EndpointSpec(place=Place.HOTPLUG)
 PORT = EndpointSpec(place=Place.PORT)
 BRIDGE = EndpointSpec(place=Place.BRIDGE)
 EVERYWHERE = (BRIDGE, PORT, ROOT, PORT, BRIDGE, ROOT)
@@ -96,9 +97,25 @@ def test_topology_full_of_endpoints_has_no_slot_twice() -> None:
     assert {parse_bdf(bdf)[1] >> 8 for bdf in places} == set(range(11))
 
 
+def test_topology_takes_ports_in_the_order_of_the_endpoints_behind_them() -> None:
+    topology = build_topology(Scenario(endpoints=(HOTPLUG, ROOT, PORT, HOTPLUG)))
+    places = [(e.bdf, e.behind and e.behind.name) for e in topology.endpoints]
+    assert places == [
+        ("0000:01:00.0", "port0"),
+        ("0000:00:10.0", None),
+        ("0000:02:00.0", "port1"),
+        ("0000:03:00.0", "port2"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("scenario", "words"),
     [
+        (Scenario(endpoints=(PORT, HOTPLUG) * 5), "10 endpoints behind root ports"),
+        (
+            Scenario(endpoints=(EndpointSpec(EndpointModel.NVME, Place.HOTPLUG),)),
+            "only a dma-engine can be unplugged",
+        ),
         (Scenario(endpoints=()), "no endpoints"),
         (Scenario(endpoints=(ROOT,) * 16), "16 endpoints on the root bus: at most 15"),
         (Scenario(endpoints=(PORT,) * 10), "10 endpoints behind root ports"),

@@ -68,22 +68,28 @@ static uint64_t time_memcpy(uint8_t *local, uint8_t *ram, bool is_write)
 	return bench_now_ns() - start;
 }
 
+static double gib_per_second(uint32_t *transfer_ns)
+{
+	return (double)TRANSFER / (1 << 30) * 1e9 / bench_median(transfer_ns, NR_TRANSFERS);
+}
+
 static void run(struct engine *engine, uint8_t *local, uint64_t mapping_size)
 {
-	uint64_t dma_ns = 0, memcpy_ns = 0;
-	double gib = (double)NR_TRANSFERS * TRANSFER / (1 << 30);
+	static uint32_t dma_ns[NR_TRANSFERS], memcpy_ns[NR_TRANSFERS];
+	double dma, plain;
 
 	map_area(mapping_size);
 	for (unsigned i = 0; i < NR_TRANSFERS; i++) {
 		uint64_t offset = (uint64_t)i * TRANSFER % AREA;
 
-		dma_ns += time_dma(engine, local, WINDOW + offset, i & 1);
-		memcpy_ns += time_memcpy(local, rig.ram + RIG_DATA + offset, i & 1);
+		dma_ns[i] = time_dma(engine, local, WINDOW + offset, i & 1);
+		memcpy_ns[i] = time_memcpy(local, rig.ram + RIG_DATA + offset, i & 1);
 	}
+	dma = gib_per_second(dma_ns);
+	plain = gib_per_second(memcpy_ns);
 	printf("{\"bench\": \"dma\", \"mapping_bytes\": %llu, \"transfer_bytes\": %u, "
 	       "\"gib_per_second\": %.2f, \"memcpy_gib_per_second\": %.2f, \"ratio\": %.2f}\n",
-	       (unsigned long long)mapping_size, TRANSFER, gib * 1e9 / dma_ns,
-	       gib * 1e9 / memcpy_ns, (double)memcpy_ns / dma_ns);
+	       (unsigned long long)mapping_size, TRANSFER, dma, plain, dma / plain);
 	REQUIRE(rig_unmap(&rig, 1, WINDOW, WINDOW + AREA - 1) == VIRTIO_IOMMU_S_OK);
 }
 

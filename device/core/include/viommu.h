@@ -39,7 +39,8 @@ enum viommu_log_kind {
 	VIOMMU_LOG_MALFORMED_REQUEST = 7, /* start: readable bytes, end: writable bytes */
 	VIOMMU_LOG_FAULT = 8,             /* status: reason, flags: access, start: address */
 	VIOMMU_LOG_FAULT_DROPPED = 9,     /* as FAULT; the event queue had no buffer */
-	VIOMMU_LOG_DMA = 10, /* status: engine status, flags: opcode, start: IOVA, end: inclusive */
+	/* status: engine status, flags: opcode, and 1 << 8 and 9 for no-snoop reads, writes */
+	VIOMMU_LOG_DMA = 10, /* start: IOVA, end: inclusive */
 	VIOMMU_LOG_IRQ = 11, /* start: vector */
 	VIOMMU_LOG_MSI_WRITE = 12, /* start: address inside the MSI window, target: data */
 	VIOMMU_LOG_BUS_MASTER = 13, /* flags: 1 on, 0 off */
@@ -141,7 +142,7 @@ struct viommu_config {
 	const char *log_path; /* created, or truncated; NULL: anonymous memory */
 	uint64_t log_capacity; /* records, a power of two; 0: 65536 */
 	uint32_t nr_workers; /* DMA worker threads; 0: 2 */
-	uint32_t poll_us; /* look at request rings for so long before sleeping, 20 at most; 0: not */
+	uint32_t poll_us; /* look at request rings for so long before sleeping, 100 at most; 0: not */
 	uint32_t nr_cpus; /* processors that guests leave us: without one to spare, nothing polls */
 };
 
@@ -171,7 +172,7 @@ struct viommu_resv_mem {
 /* What an endpoint is to its guest. */
 enum viommu_model {
 	VIOMMU_MODEL_DMA_ENGINE = 0, /* 1234:7e57, registers in dma_engine.h */
-	VIOMMU_MODEL_IOAT = 1, /* 8086:2021, registers in ioat.h */
+	VIOMMU_MODEL_IOAT = 1, /* 8086:2021, registers in ioat_regs.h */
 	VIOMMU_MODEL_NVME = 2, /* 1234:7e4d, backed by a file */
 	VIOMMU_NR_MODELS = 3,
 };
@@ -191,6 +192,7 @@ struct viommu_endpoint_config {
 	const struct viommu_resv_mem *resv;
 	size_t nr_resv;
 	uint32_t nr_vectors; /* MSI-X vectors, up to 32 (ioat: 4, one for each channel); 0: 4 */
+	bool no_msix; /* INTx only: QEMU 11.1 aborts when it unplugs a function with MSI-X */
 	uint32_t model; /* enum viommu_model */
 	const char *image; /* nvme: a regular file of whole 512 byte blocks; NULL otherwise */
 	bool read_only; /* nvme */

@@ -3,8 +3,23 @@
 
 #include <stdlib.h>
 
+/* clang's way to say what gcc's macros say. */
+#ifndef __has_feature
+#define __has_feature(name) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#define IS_TSAN 1
+#else
+#define IS_TSAN 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#include <sanitizer/asan_interface.h>
+#else
+#define __asan_region_is_poisoned(start, size) ((void)(start), (void)(size), NULL)
+#endif
+
 /* The thread sanitizer would not see what the sequence writes. */
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && __has_include(<sys/rseq.h>)
+#if defined(__x86_64__) && !IS_TSAN && __has_include(<sys/rseq.h>)
 #define HAS_RSEQ 1
 #else
 #define HAS_RSEQ 0
@@ -90,6 +105,9 @@ size_t abortable_copy(void *to, const void *from, size_t len, const _Atomic uint
 {
 	size_t head = -(uintptr_t)to % CACHE_LINE, left = 0;
 
+	/* Nor does the address sanitizer look into the assembly. */
+	if (__asan_region_is_poisoned(to, len) || __asan_region_is_poisoned((void *)from, len))
+		abort();
 	/* "rep movsb" is at its best where it writes whole lines. */
 	if (len < ALIGN_FROM)
 		head = 0;

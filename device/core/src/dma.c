@@ -135,7 +135,8 @@ static enum dma_engine_status move_translated(struct slice *slice)
 		slice->client_len = min(min(target.len, left), page);
 		return DMA_STATUS_OK;
 	}
-	if (slice->tlb)
+	/* A rule may have come since this slice asked for rules. */
+	if (slice->tlb && !target.is_injected)
 		dma_tlb_add(slice->tlb, iova, slice->is_write, host, run);
 	copy(slice, host, min(run, left));
 	return DMA_STATUS_OK;
@@ -295,4 +296,22 @@ void dma_finish_revoke(struct viommu_ctx *ctx, bool in_use)
 		pthread_rwlock_wrlock(&ctx->dma_lock);
 		pthread_rwlock_unlock(&ctx->dma_lock);
 	}
+}
+
+void dma_log(struct endpoint *endpoint, struct viommu_log_record record, uint64_t start_ns)
+{
+	struct log *log = endpoint->ctx->log;
+	uint64_t now = log_now_ns(), duration = now - start_ns;
+
+	record.time_ns = now;
+	record.kind = VIOMMU_LOG_DMA;
+	record.endpoint = endpoint->id;
+	record.domain = UINT32_MAX;
+	record.duration_ns = duration < UINT32_MAX ? duration : UINT32_MAX;
+	record.source = endpoint->source;
+	log_append(log, &record);
+	log_count(log, VIOMMU_COUNT_DMA_TRANSACTIONS, 1);
+	atomic_fetch_add(&endpoint->transactions, 1);
+	if (record.status != DMA_STATUS_OK)
+		log_count(log, VIOMMU_COUNT_DMA_ERRORS, 1);
 }

@@ -100,11 +100,18 @@ enum dma_engine_status dma_slice(struct dma_transfer *transfer, uint64_t iova, v
 				 size_t len, bool is_write, _Atomic uint64_t *done,
 				 size_t *ret_moved);
 
+/*
+ * A transaction has ended, of which the record says status, flags, start, end and
+ * target; the rest is filled in here, the time being now. Logs and counts. Any thread.
+ */
+void dma_log(struct endpoint *endpoint, struct viommu_log_record record, uint64_t start_ns);
+
 /* Where an access goes. */
 struct dma_target {
 	uint64_t addr;
 	size_t len;      /* contiguous from addr on, under one rule */
 	bool is_msi;     /* consumed by the MSI window: addr is the address in it */
+	bool is_injected; /* a rule had a part in it: the next access may go elsewhere */
 	enum dma_engine_fault fault; /* not NONE: refused */
 };
 

@@ -127,18 +127,24 @@ static bool translate_reserved(const struct endpoint *endpoint, struct dma_targe
 	return false;
 }
 
-static bool defect(const struct endpoint *endpoint, enum viommu_inject_action action)
+static bool defect(const struct endpoint *endpoint, enum viommu_inject_action action,
+		   struct dma_target *answer)
 {
+	bool is_hit;
+
 	const struct inject_target target = {
 		.endpoint = endpoint->id,
 		.domain = endpoint->domain->id,
 	};
 
-	return inject_hit(&endpoint->ctx->inject, action, &target, NULL);
+	is_hit = inject_hit(&endpoint->ctx->inject, action, &target, NULL);
+	answer->is_injected |= is_hit;
+	return is_hit;
 }
 
 /* What no endpoint may ever see: a mapping of some other domain. */
-static const struct mapping *leaked_mapping(const struct endpoint *endpoint, uint64_t addr)
+static const struct mapping *leaked_mapping(const struct endpoint *endpoint,
+					    struct dma_target *target)
 {
 	const struct mapping *mapping = NULL;
 
@@ -148,9 +154,9 @@ static const struct mapping *leaked_mapping(const struct endpoint *endpoint, uin
 	for (const struct endpoint *ep = endpoint->iommu->endpoints; ep && !mapping;
 	     ep = ep->next) {
 		if (ep->domain)
-			mapping = mapping_find(&ep->domain->mappings, addr);
+			mapping = mapping_find(&ep->domain->mappings, target->addr);
 	}
-	return mapping && defect(endpoint, VIOMMU_INJECT_LEAK_DOMAIN) ? mapping : NULL;
+	return mapping && defect(endpoint, VIOMMU_INJECT_LEAK_DOMAIN, target) ? mapping : NULL;
 }
 
 static void translate_mapped(const struct endpoint *endpoint, struct dma_target *target,
@@ -159,20 +165,20 @@ static void translate_mapped(const struct endpoint *endpoint, struct dma_target 
 	const struct mapping *mapping = mapping_find(&endpoint->domain->mappings, target->addr);
 
 	if (!mapping)
-		mapping = leaked_mapping(endpoint, target->addr);
+		mapping = leaked_mapping(endpoint, target);
 	if (!mapping) {
 		target->fault = DMA_FAULT_MAPPING;
 		return;
 	}
 	/* Strict: a write-only mapping is not readable, though the specification would allow it. */
 	if (!(mapping->flags & (is_write ? MAPPING_WRITE : MAPPING_READ)) &&
-	    !defect(endpoint, VIOMMU_INJECT_IGNORE_PERMISSIONS)) {
+	    !defect(endpoint, VIOMMU_INJECT_IGNORE_PERMISSIONS, target)) {
 		target->fault = DMA_FAULT_PERMISSION;
 		return;
 	}
 	target->len = cut_len(target->len, target->addr, mapping->end);
 	target->addr = mapping->phys + (target->addr - mapping->start);
-	if (defect(endpoint, VIOMMU_INJECT_OFF_BY_PAGE))
+	if (defect(endpoint, VIOMMU_INJECT_OFF_BY_PAGE, target))
 		target->addr += OFF_BY_PAGE;
 }
 

@@ -6,10 +6,14 @@
 
 #include "ctx.h"
 #include "engine.h"
+#include "ioat.h"
 #include "iommu.h"
+#include "nvme.h"
 
 static const struct endpoint_model *const models[VIOMMU_NR_MODELS] = {
 	[VIOMMU_MODEL_DMA_ENGINE] = &engine_model,
+	[VIOMMU_MODEL_IOAT] = &ioat_model,
+	[VIOMMU_MODEL_NVME] = &nvme_model,
 };
 
 static int create_vfu(struct endpoint *endpoint, const struct viommu_endpoint_config *config,
@@ -23,7 +27,9 @@ static int create_vfu(struct endpoint *endpoint, const struct viommu_endpoint_co
 	vfu_config.endpoint = endpoint->id;
 	vfu_config.nr_vectors = nr_vectors;
 	/* As many as MSI-X has, rounded down to a power of two; or none. */
-	if (vfu_config.nr_msi)
+	if (!nr_vectors)
+		vfu_config.nr_msi = 0;
+	else if (vfu_config.nr_msi)
 		vfu_config.nr_msi = 1u << (31 - __builtin_clz(nr_vectors));
 	vfu_config.opaque = endpoint;
 	vfu_config.reactor = endpoint->ctx->reactor;
@@ -40,13 +46,13 @@ int endpoint_create(struct viommu_ctx *ctx, struct iommu *iommu, uint32_t source
 	unsigned nr_vectors;
 	int r;
 
-	if (config->model >= VIOMMU_NR_MODELS || !models[config->model])
+	if (config->model >= VIOMMU_NR_MODELS)
 		return -EINVAL;
 	model = models[config->model];
 	if (config->nr_vectors > model->max_vectors ||
 	    (config->image && config->model != VIOMMU_MODEL_NVME))
 		return -EINVAL;
-	nr_vectors = config->nr_vectors ?: model->default_vectors;
+	nr_vectors = config->no_msix ? 0 : config->nr_vectors ?: model->default_vectors;
 	endpoint = calloc(1, model->size);
 	if (!endpoint)
 		return -ENOMEM;

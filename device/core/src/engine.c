@@ -83,28 +83,16 @@ static void bus_master(void *opaque, bool on)
 static void log_transaction(const struct engine_slot *slot, enum dma_engine_status status)
 {
 	const struct engine_command *command = &slot->command;
-	const struct endpoint *endpoint = &slot->engine->endpoint;
 	uint32_t opcode = command->command & 0xff;
-	uint64_t now = log_now_ns(), duration = now - command->start_ns;
-	struct viommu_log_record record = {
-		.time_ns = now,
-		.kind = VIOMMU_LOG_DMA,
+	const struct viommu_log_record record = {
 		.status = status,
-		.endpoint = endpoint->id,
-		.domain = UINT32_MAX,
 		.flags = opcode,
 		.start = command->iova,
 		.end = command->iova + (command->length ? command->length - 1 : 0),
 		.target = opcode == DMA_OP_COPY ? command->operand : 0,
-		.duration_ns = duration < UINT32_MAX ? duration : UINT32_MAX,
-		.source = endpoint->source,
 	};
-	struct log *log = slot->engine->ctx->log;
 
-	log_append(log, &record);
-	log_count(log, VIOMMU_COUNT_DMA_TRANSACTIONS, 1);
-	if (status != DMA_STATUS_OK)
-		log_count(log, VIOMMU_COUNT_DMA_ERRORS, 1);
+	dma_log(&slot->engine->endpoint, record, command->start_ns);
 }
 
 void engine_interrupt(struct engine *engine, int vector)
@@ -126,7 +114,6 @@ void engine_finish(struct engine_slot *slot, uint64_t generation,
 	if (slot->status != DMA_STATUS_BUSY || slot->command.generation != generation)
 		return;
 	log_transaction(slot, result->status);
-	atomic_fetch_add(&engine->endpoint.transactions, 1);
 	atomic_fetch_sub(&engine->endpoint.in_flight, 1);
 	slot->result = result->result;
 	if (result->status == DMA_STATUS_FAULT) {

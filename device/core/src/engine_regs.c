@@ -7,6 +7,7 @@
 
 #include "ctx.h"
 #include "log.h"
+#include "regs.h"
 #include "vfio_user.h"
 
 #define SLOTS_END (DMA_ENGINE_SLOTS + DMA_ENGINE_NR_SLOTS_VALUE * DMA_ENGINE_SLOT_SIZE)
@@ -139,13 +140,6 @@ static void start(struct engine *engine, struct engine_slot *slot, uint32_t comm
 		engine_finish(slot, slot->command.generation, &refused);
 }
 
-static void set_half(uint64_t *field, unsigned offset, uint32_t value)
-{
-	unsigned shift = offset & 4 ? 32 : 0;
-
-	*field = (*field & ~(0xffffffffull << shift)) | (uint64_t)value << shift;
-}
-
 static void write_slot(struct engine *engine, struct engine_slot *slot, unsigned offset,
 		       uint32_t value)
 {
@@ -157,13 +151,13 @@ static void write_slot(struct engine *engine, struct engine_slot *slot, unsigned
 			start(engine, slot, value);
 		break;
 	case DMA_SLOT_IOVA:
-		set_half(&slot->command.iova, offset, value);
+		regs_set_half(&slot->command.iova, offset, value);
 		break;
 	case DMA_SLOT_OPERAND:
-		set_half(&slot->command.operand, offset, value);
+		regs_set_half(&slot->command.operand, offset, value);
 		break;
 	case DMA_SLOT_LENGTH:
-		set_half(&slot->command.length, offset, value);
+		regs_set_half(&slot->command.length, offset, value);
 		break;
 	}
 }

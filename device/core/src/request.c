@@ -415,7 +415,7 @@ static int complete(struct iommu *iommu, struct virtqueue *vq, struct request *r
  * for each. 1 if the request, and so the queue, is held back; negative
  * if the queue is broken.
  */
-static int handle_one(struct iommu *iommu, struct virtqueue *vq, uint64_t *now_ns)
+static int handle_one(struct iommu *iommu, struct virtqueue *vq, uint64_t *now_ns, unsigned *kind)
 {
 	struct virtqueue_chain chain;
 	struct request request = {
@@ -444,20 +444,18 @@ static int handle_one(struct iommu *iommu, struct virtqueue *vq, uint64_t *now_n
 	/* Before the publish: who sees the answer finds the record in the log. */
 	account(iommu, &request, &chain);
 	*now_ns = request.record.time_ns;
+	*kind = request.record.kind;
 	return r;
 }
 
-/* What is available now, with one publish. As handle_one(). */
-static int run_batch(struct iommu *iommu, struct virtqueue *vq)
+/* What is available now, with one publish. As handle_one(); kind: of the last one's record. */
+static int run_batch(struct iommu *iommu, struct virtqueue *vq, unsigned *kind)
 {
 	int nr = virtqueue_poll(vq), r = nr < 0 ? nr : 0;
 	uint64_t now_ns = log_now_ns();
 
-	if (nr > 0)
-		ring_poll_woken(&iommu->poll, now_ns);
-
 	for (; nr > 0 && r == 0; nr--)
-		r = handle_one(iommu, vq, &now_ns);
+		r = handle_one(iommu, vq, &now_ns, kind);
 	virtio_pci_flush(&iommu->vdev, IOMMU_QUEUE_REQUEST);
 	return r;
 }
@@ -465,14 +463,15 @@ static int run_batch(struct iommu *iommu, struct virtqueue *vq)
 void request_queue_run(struct iommu *iommu)
 {
 	struct virtqueue *vq = &iommu->vdev.queues[IOMMU_QUEUE_REQUEST];
+	unsigned kind = 0;
 	int nr = 1, r = 0;
 
 	if (hold_active(&iommu->hold))
 		return;
 	for (unsigned i = 0; i < MAX_BATCHES && r == 0 && nr > 0; i++) {
-		r = run_batch(iommu, vq);
+		r = run_batch(iommu, vq, &kind);
 		if (r == 0)
-			nr = ring_poll_wait(&iommu->poll, vq) ? 1 : virtqueue_arm(vq);
+			nr = ring_poll_wait(&iommu->poll, vq, kind) ? 1 : virtqueue_arm(vq);
 	}
 	if (r < 0 || nr < 0)
 		virtio_pci_needs_reset(&iommu->vdev);

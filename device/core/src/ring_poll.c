@@ -5,34 +5,14 @@
 #include "pool.h"
 #include "virtqueue.h"
 
-/* What a window opens with; one that would be smaller is closed. */
-#define MIN_WINDOW_NS 2500u
+/* So many waits are left out after one that was for nothing, and after many in a row. */
+#define MIN_SKIP 1u
+#define MAX_SKIP 16u
 
 void ring_poll_init(struct ring_poll *poll, const struct pool *pool, uint32_t max_us,
 		    uint32_t nr_cpus)
 {
 	*poll = (struct ring_poll){ .pool = pool, .max_ns = max_us * 1000, .nr_cpus = nr_cpus };
-}
-
-static void widen(struct ring_poll *poll)
-{
-	poll->window_ns = poll->window_ns ? 2 * poll->window_ns : MIN_WINDOW_NS;
-	if (poll->window_ns > poll->max_ns)
-		poll->window_ns = poll->max_ns;
-}
-
-static void narrow(struct ring_poll *poll)
-{
-	poll->window_ns /= 2;
-	if (poll->window_ns < MIN_WINDOW_NS)
-		poll->window_ns = 0;
-}
-
-void ring_poll_woken(struct ring_poll *poll, uint64_t now_ns)
-{
-	/* The longest window would have seen it come. */
-	if (poll->asleep_ns && now_ns - poll->asleep_ns < poll->max_ns)
-		widen(poll);
 }
 
 static void relax(void)
@@ -49,22 +29,33 @@ static bool processor_is_free(const struct ring_poll *poll)
 	return 1 + pool_busy(poll->pool) <= poll->nr_cpus;
 }
 
-bool ring_poll_wait(struct ring_poll *poll, struct virtqueue *vq)
+static void adapt(struct ring_poll_history *history, bool hit)
 {
-	uint64_t now = log_now_ns(), end = now + poll->window_ns;
-	int nr = 0;
+	history->distrust = hit ? 0 : 2 * history->distrust ?: MIN_SKIP;
+	if (history->distrust > MAX_SKIP)
+		history->distrust = MAX_SKIP;
+	history->skip = history->distrust;
+}
 
-	if (poll->window_ns && processor_is_free(poll)) {
-		virtqueue_disarm(vq);
-		while (!(nr = virtqueue_poll(vq)) && now < end) {
-			relax();
-			now = log_now_ns();
-		}
-		if (nr)
-			widen(poll);
-		else
-			narrow(poll);
+bool ring_poll_wait(struct ring_poll *poll, struct virtqueue *vq, unsigned kind)
+{
+	struct ring_poll_history *history = &poll->histories[kind % RING_POLL_NR_KINDS];
+	uint64_t now, end;
+	int nr;
+
+	if (!poll->max_ns || !processor_is_free(poll))
+		return false;
+	if (history->skip) {
+		history->skip--;
+		return false;
 	}
-	poll->asleep_ns = now;
+	virtqueue_disarm(vq);
+	now = log_now_ns();
+	end = now + poll->max_ns;
+	while (!(nr = virtqueue_poll(vq)) && now < end) {
+		relax();
+		now = log_now_ns();
+	}
+	adapt(history, nr);
 	return nr;
 }

@@ -2,10 +2,14 @@
 /*
  * ring_poll.h - whether to look at a ring for a while before going to sleep.
  *
- * A notification costs the guest an exit and a message; a request that follows
- * the last one closely can be had without. The window grows while requests come
- * that closely, shrinks when it was for nothing, and is closed while every
- * processor that the guest leaves has something better to do.
+ * A notification costs the guest an exit and a message, and us a wakeup; a request
+ * that follows the last one closely can be had without. How closely they would come
+ * cannot be told from those that were notified, for that slows them down: it is
+ * tried, and less and less often while it is for nothing, as it also is when the
+ * guest waits for this very processor. The pause depends on what the guest was just
+ * answered: between MAP and UNMAP it is another than between UNMAP and MAP.
+ *
+ * Never while every processor that the guest leaves has something better to do.
  *
  * Reactor thread only.
  */
@@ -15,24 +19,31 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RING_POLL_MAX_US 20u
+/* What can be asked for; more than 20 only makes sense with an emulated guest. */
+#define RING_POLL_MAX_US 100u
+#define RING_POLL_NR_KINDS 8u
 
 struct pool;
 struct virtqueue;
+
+struct ring_poll_history {
+	uint8_t distrust; /* how many waits the last misses in a row made us leave out */
+	uint8_t skip; /* how many of them are left */
+};
 
 struct ring_poll {
 	const struct pool *pool; /* whose workers count as busy */
 	uint32_t max_ns;
 	uint32_t nr_cpus; /* that are ours */
-	uint32_t window_ns;
-	uint64_t asleep_ns; /* since when; 0: not yet */
+	struct ring_poll_history histories[RING_POLL_NR_KINDS];
 };
 
 void ring_poll_init(struct ring_poll *poll, const struct pool *pool, uint32_t max_us,
 		    uint32_t nr_cpus);
-/* A notification has come, with requests. */
-void ring_poll_woken(struct ring_poll *poll, uint64_t now_ns);
-/* Waits for a request as long as it is worth it. True: there is one, or the ring is broken. */
-bool ring_poll_wait(struct ring_poll *poll, struct virtqueue *vq);
+/*
+ * Waits for a request as long as it is worth it. True: there is one, or the ring is
+ * broken. kind: of the request answered last, any number.
+ */
+bool ring_poll_wait(struct ring_poll *poll, struct virtqueue *vq, unsigned kind);
 
 #endif /* RING_POLL_H */

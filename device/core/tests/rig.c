@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "rig.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/virtio_config.h>
@@ -24,7 +22,6 @@
 #define QUEUE_STRIDE 0x4000ull
 #define BUFFERS 0x10000ull
 #define WRITABLE (BUFFERS + 0x1000)
-#define PATIENCE_NS 10000000000ull
 
 static const struct viommu_config default_config = { .log_capacity = 1 << 14 };
 
@@ -48,14 +45,13 @@ static int connect_to(struct rig *rig, const char *name)
 	return sock;
 }
 
-/* requester: of the second endpoint; an id of its own, unless 0. */
-static void add_functions(struct rig *rig, const struct viommu_iommu_config *iommu,
-			  uint32_t requester)
+static void add_functions(struct rig *rig, const struct viommu_iommu_config *iommu)
 {
 	static const struct viommu_resv_mem resv[] = {
 		{ VIOMMU_RESV_MSI, RIG_MSI, RIG_MSI_END },
 		{ VIOMMU_RESV_RESERVED, RIG_RESERVED, RIG_RESERVED_END },
 	};
+	const struct viommu_endpoint_config none = { 0 }, *ep1 = rig->ep1 ?: &none;
 	struct viommu_iommu_config iommu_config = { 0 };
 	char path[128];
 
@@ -64,14 +60,12 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 	snprintf(path, sizeof(path), "%s/%siommu", rig->dir, prefix(rig));
 	iommu_config.socket_path = path;
 	REQUIRE(!viommu_ctx_add_iommu(rig->ctx, &iommu_config, &rig->iommu_index));
-	if (requester) {
-		const struct viommu_endpoint_config bridge = {
-			.name = "bridge",
-			.iommu = rig->iommu_index,
-			.id = requester,
-		};
+	if (ep1->requester) {
+		const struct viommu_endpoint_config id = { .name = "bridge",
+							   .iommu = rig->iommu_index,
+							   .id = ep1->requester };
 
-		REQUIRE(!viommu_ctx_add_id(rig->ctx, &bridge));
+		REQUIRE(!viommu_ctx_add_id(rig->ctx, &id));
 	}
 	for (unsigned i = 0; i < RIG_NR_ENDPOINTS; i++) {
 		char name[] = "ep0";
@@ -80,11 +74,18 @@ static void add_functions(struct rig *rig, const struct viommu_iommu_config *iom
 			.name = name,
 			.iommu = i == RIG_EP_DIRECT ? (uint32_t)VIOMMU_NO_IOMMU : rig->iommu_index,
 			.id = RIG_ID0 + i,
-			.requester = i == RIG_EP1 ? requester : 0,
 			.resv = i ? NULL : resv,
 			.nr_resv = i ? 0 : 2,
 		};
 
+		if (i == RIG_EP1) {
+			config.model = ep1->model;
+			config.image = ep1->image;
+			config.read_only = ep1->read_only;
+			config.nr_vectors = ep1->nr_vectors;
+			config.no_msix = ep1->no_msix;
+			config.requester = ep1->requester;
+		}
 		name[2] += i;
 		snprintf(path, sizeof(path), "%s/%s%s", rig->dir, prefix(rig), name);
 		REQUIRE(!viommu_ctx_add_endpoint(rig->ctx, &config, &rig->endpoint_index[i]));
@@ -100,14 +101,16 @@ static void create_ram(struct rig *rig)
 
 /* A context with everything of ours added, not started. */
 static void create(struct rig *rig, const struct viommu_config *config,
-		   const struct viommu_iommu_config *iommu, uint32_t requester)
+		   const struct viommu_iommu_config *iommu,
+		   const struct viommu_endpoint_config *ep1)
 {
 	memset(rig, 0, sizeof(*rig));
+	rig->ep1 = ep1;
 	strcpy(rig->dir, "/tmp/viommu-rig.XXXXXX");
 	REQUIRE(mkdtemp(rig->dir));
 	create_ram(rig);
 	REQUIRE(!viommu_ctx_create(config, &rig->ctx));
-	add_functions(rig, iommu, requester);
+	add_functions(rig, iommu);
 }
 
 static void connect_all(struct rig *rig)
@@ -119,6 +122,12 @@ static void connect_all(struct rig *rig)
 		rig->endpoints[i] = connect_to(rig, names[i]);
 }
 
+static void start_all(struct rig *rig)
+{
+	REQUIRE(!viommu_ctx_start(rig->ctx));
+	connect_all(rig);
+}
+
 void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu)
 {
 	rig_start_with(rig, &default_config, iommu);
@@ -127,28 +136,33 @@ void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu)
 void rig_start_with(struct rig *rig, const struct viommu_config *config,
 		    const struct viommu_iommu_config *iommu)
 {
-	create(rig, config, iommu, 0);
-	REQUIRE(!viommu_ctx_start(rig->ctx));
-	connect_all(rig);
+	create(rig, config, iommu, NULL);
+	start_all(rig);
+}
+
+void rig_start_model(struct rig *rig, const struct viommu_endpoint_config *ep1)
+{
+	create(rig, &default_config, NULL, ep1);
+	start_all(rig);
+	rig_init_driver(rig, RIG_ALL_FEATURES);
 }
 
 void rig_start_bridged(struct rig *rig)
 {
-	create(rig, &default_config, NULL, RIG_BRIDGE_ID);
-	REQUIRE(!viommu_ctx_start(rig->ctx));
-	connect_all(rig);
-	rig_init_driver(rig, RIG_ALL_FEATURES);
+	static const struct viommu_endpoint_config ep1 = { .requester = RIG_BRIDGE_ID };
+
+	rig_start_model(rig, &ep1);
 }
 
 void rig_start_pair(struct rig *first, struct rig *second)
 {
-	create(first, &default_config, NULL, 0);
+	create(first, &default_config, NULL, NULL);
 	memset(second, 0, sizeof(*second));
 	second->ctx = first->ctx;
 	second->borrowed = true;
 	strcpy(second->dir, first->dir);
 	create_ram(second);
-	add_functions(second, NULL, 0);
+	add_functions(second, NULL);
 	REQUIRE(!viommu_ctx_start(first->ctx));
 	connect_all(first);
 	connect_all(second);
@@ -389,115 +403,4 @@ int rig_unmap(struct rig *rig, uint32_t domain, uint64_t start, uint64_t end)
 int rig_map_page(struct rig *rig, uint32_t domain, uint64_t iova, unsigned page)
 {
 	return rig_map(rig, domain, iova, iova + 0xfff, RIG_RAM + RIG_DATA + page * 0x1000ull, 3);
-}
-
-/* --- endpoints --- */
-
-uint64_t rig_ep_read(struct rig *rig, unsigned ep, uint64_t offset, unsigned count)
-{
-	uint64_t value = 0;
-
-	REQUIRE(client_region_read(rig->endpoints[ep], DMA_ENGINE_BAR_REGS, offset, &value,
-				   count) >= 0);
-	return value;
-}
-
-void rig_ep_write(struct rig *rig, unsigned ep, uint64_t offset, uint64_t value, unsigned count)
-{
-	REQUIRE(client_region_write(rig->endpoints[ep], DMA_ENGINE_BAR_REGS, offset, &value,
-				    count) >= 0);
-}
-
-uint64_t rig_slot(struct rig *rig, unsigned ep, unsigned slot, unsigned offset, unsigned count)
-{
-	return rig_ep_read(rig, ep, DMA_ENGINE_SLOTS + slot * DMA_ENGINE_SLOT_SIZE + offset, count);
-}
-
-void rig_dma_start(struct rig *rig, unsigned ep, unsigned slot, const struct rig_dma *dma)
-{
-	uint64_t base = DMA_ENGINE_SLOTS + slot * DMA_ENGINE_SLOT_SIZE;
-
-	rig_ep_write(rig, ep, base + DMA_SLOT_IOVA, dma->iova, 8);
-	rig_ep_write(rig, ep, base + DMA_SLOT_OPERAND, dma->operand, 8);
-	rig_ep_write(rig, ep, base + DMA_SLOT_LENGTH, dma->length, 8);
-	rig_ep_write(rig, ep, base + DMA_SLOT_COMMAND, dma->command, 4);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ull + now.tv_nsec;
-}
-
-uint32_t rig_dma_wait(struct rig *rig, unsigned ep, unsigned slot)
-{
-	uint64_t deadline = now_ns() + PATIENCE_NS;
-	uint32_t status;
-
-	do {
-		status = rig_slot(rig, ep, slot, DMA_SLOT_STATUS, 4);
-		REQUIRE(now_ns() < deadline);
-	} while (status == DMA_STATUS_BUSY);
-	return status;
-}
-
-uint32_t rig_dma(struct rig *rig, unsigned ep, uint32_t opcode, uint64_t iova, uint64_t operand,
-		 uint64_t length)
-{
-	const struct rig_dma dma = { opcode, iova, operand, length };
-
-	rig_dma_start(rig, ep, 0, &dma);
-	return rig_dma_wait(rig, ep, 0);
-}
-
-static uint32_t probe(struct rig *rig, unsigned ep, uint32_t opcode, uint64_t iova, bool is_write)
-{
-	uint32_t status = rig_dma(rig, ep, opcode, iova, 0, 1), info;
-
-	if (status == DMA_STATUS_OK)
-		return DMA_FAULT_NONE;
-	CHECK_EQ(status, DMA_STATUS_FAULT);
-	info = rig_slot(rig, ep, 0, DMA_SLOT_FAULT_INFO, 4);
-	CHECK_EQ(info >> 8, is_write);
-	CHECK_EQ(rig_slot(rig, ep, 0, DMA_SLOT_FAULT_ADDR, 8), iova);
-	CHECK_EQ(rig_slot(rig, ep, 0, DMA_SLOT_DONE, 8), 0);
-	return info & 0xff;
-}
-
-uint32_t rig_probe_read(struct rig *rig, unsigned ep, uint64_t iova)
-{
-	return probe(rig, ep, DMA_OP_READ, iova, false);
-}
-
-uint32_t rig_probe_write(struct rig *rig, unsigned ep, uint64_t iova)
-{
-	return probe(rig, ep, DMA_OP_WRITE, iova, true);
-}
-
-/* --- log --- */
-
-uint64_t rig_counter(struct rig *rig, enum viommu_counter counter)
-{
-	return __atomic_load_n(&viommu_ctx_log(rig->ctx)->counters[counter], __ATOMIC_RELAXED);
-}
-
-struct viommu_log_record rig_wait_log(struct rig *rig, enum viommu_log_kind kind)
-{
-	uint64_t deadline = now_ns() + PATIENCE_NS, dropped;
-	struct pollfd pfd = { .fd = viommu_ctx_event_fd(rig->ctx), .events = POLLIN };
-	struct viommu_log_record record;
-	uint64_t count;
-
-	viommu_ctx_set_event_mask(rig->ctx, 1ull << kind);
-	for (;;) {
-		while (viommu_ctx_log_read(rig->ctx, &rig->log_seq, &record, 1, &dropped)) {
-			if (record.kind == kind)
-				return record;
-		}
-		REQUIRE(now_ns() < deadline);
-		if (poll(&pfd, 1, 100) > 0)
-			REQUIRE(read(pfd.fd, &count, sizeof(count)) == sizeof(count));
-	}
 }

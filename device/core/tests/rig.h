@@ -46,6 +46,8 @@ struct rig {
 	uint32_t endpoint_index[RIG_NR_ENDPOINTS];
 	int iommu; /* sockets */
 	int endpoints[RIG_NR_ENDPOINTS];
+	/* Of RIG_EP1: model, image, read_only, nr_vectors, no_msix, requester (an id of its own); or NULL. */
+	const struct viommu_endpoint_config *ep1;
 	int memfd;
 	uint8_t *ram;
 	struct rig_queue queues[2];
@@ -59,6 +61,8 @@ void rig_start(struct rig *rig, const struct viommu_iommu_config *iommu);
 /* config: as viommu_ctx_create() takes it. */
 void rig_start_with(struct rig *rig, const struct viommu_config *config,
 		    const struct viommu_iommu_config *iommu);
+/* As rig_start_ready(), with another RIG_EP1: see the field. */
+void rig_start_model(struct rig *rig, const struct viommu_endpoint_config *ep1);
 /* As rig_start(), and the virtio driver initialised with everything offered. */
 void rig_start_ready(struct rig *rig, const struct viommu_iommu_config *iommu);
 /* As rig_start_ready(), but the DMA of EP1 carries RIG_BRIDGE_ID, which is no function. */

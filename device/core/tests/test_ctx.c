@@ -13,10 +13,7 @@
 #include "fixture.h"
 #include "harness.h"
 #include "rig.h"
-
-#define OK VIRTIO_IOMMU_S_OK
-#define PAGE 0x1000ull
-#define DATA (RIG_RAM + RIG_DATA)
+#include "shorthand.h"
 
 static struct rig rig;
 
@@ -122,6 +119,7 @@ TEST(ids_without_a_function_are_refused_as_endpoints_are)
 	CHECK_EQ(add_endpoint(ctx, (struct viommu_endpoint_config){ .id = 1, .requester = 2 }),
 		 -ENOENT);
 	CHECK_EQ(add_endpoint(ctx, (struct viommu_endpoint_config){ .id = 1, .requester = 7 }), 0);
+	CHECK_EQ(add_endpoint(ctx, (struct viommu_endpoint_config){ .id = 2, .no_msix = true }), 0);
 	viommu_ctx_destroy(ctx);
 }
 
@@ -215,7 +213,7 @@ static void check_device(bool good)
 	memset(rig.ram + RIG_DATA, 1, PAGE);
 	memset(rig.ram + RIG_DATA + PAGE, 2, PAGE);
 	wrong += rig_attach(&rig, 1, RIG_ID0, 0) != OK;
-	wrong += rig_map(&rig, 1, PAGE, 2 * PAGE - 1, DATA, 1) != OK;
+	wrong += rig_map(&rig, 1, PAGE, 2 * PAGE - 1, RAM_DATA, 1) != OK;
 	wrong += rig_probe_write(&rig, RIG_EP0, PAGE) != DMA_FAULT_PERMISSION;
 	wrong += rig_dma(&rig, RIG_EP0, DMA_OP_CHECKSUM, PAGE, 0, 4) != DMA_STATUS_OK;
 	/* zlib's crc32(b"\x01" * 4) */

@@ -14,11 +14,8 @@
 #include "dma_tlb.h"
 #include "harness.h"
 #include "rig.h"
+#include "shorthand.h"
 
-#define OK VIRTIO_IOMMU_S_OK
-#define PAGE 0x1000ull
-#define MIB 0x100000ull
-#define DATA (RIG_RAM + RIG_DATA)
 #define IOVA 0x40000ull
 #define BYPASS_FIELD (0x2000 + 36)
 
@@ -129,7 +126,7 @@ TEST(unmap_is_not_outlived)
 	CHECK_EQ(rig_map_page(&rig, 1, IOVA, 2), OK);
 	CHECK_EQ(page_at_iova(), 2);
 	CHECK_EQ(rig_unmap(&rig, 1, IOVA, IOVA + PAGE - 1), OK);
-	CHECK_EQ(rig_map(&rig, 1, IOVA, IOVA + PAGE - 1, DATA + PAGE, 1), OK);
+	CHECK_EQ(rig_map(&rig, 1, IOVA, IOVA + PAGE - 1, RAM_DATA + PAGE, 1), OK);
 	CHECK_EQ(page_at_iova(), 1);
 	CHECK_EQ(rig_probe_write(&rig, RIG_EP0, IOVA), DMA_FAULT_PERMISSION);
 	rig_stop(&rig);
@@ -174,27 +171,28 @@ TEST(bypass_is_not_outlived)
 {
 	rig_start_ready(&rig, NULL);
 	rig_write(&rig, BYPASS_FIELD, 1, 1);
-	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, DATA), DMA_FAULT_NONE);
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, RAM_DATA), DMA_FAULT_NONE);
 	rig_write(&rig, BYPASS_FIELD, 0, 1);
-	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, DATA), DMA_FAULT_DOMAIN);
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, RAM_DATA), DMA_FAULT_DOMAIN);
 	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, VIRTIO_IOMMU_ATTACH_F_BYPASS), OK);
-	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, DATA), DMA_FAULT_NONE);
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, RAM_DATA), DMA_FAULT_NONE);
 	CHECK_EQ(rig_attach(&rig, 2, RIG_ID0, 0), OK);
-	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, DATA), DMA_FAULT_MAPPING);
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, RAM_DATA), DMA_FAULT_MAPPING);
 	rig_stop(&rig);
 }
 
 TEST(the_clients_memory_is_not_outlived)
 {
 	rig_start(&rig, NULL);
-	CHECK_EQ(rig_probe_read(&rig, RIG_EP_DIRECT, DATA), DMA_FAULT_NONE);
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP_DIRECT, RAM_DATA), DMA_FAULT_NONE);
 	/* The same memory the other way round: its second half first. */
 	rig.ram[RIG_DATA] = 1;
 	rig.ram[RIG_DATA + RIG_RAM_SIZE / 2] = 2;
 	REQUIRE(!client_dma_unmap(rig.endpoints[RIG_EP_DIRECT], RIG_RAM, RIG_RAM_SIZE));
 	REQUIRE(!client_dma_map(rig.endpoints[RIG_EP_DIRECT], RIG_RAM, RIG_RAM_SIZE / 2, 3,
 				rig.memfd, RIG_RAM_SIZE / 2));
-	CHECK_EQ(rig_dma(&rig, RIG_EP_DIRECT, DMA_OP_COPY, DATA, DATA + PAGE, 1), DMA_STATUS_OK);
+	CHECK_EQ(rig_dma(&rig, RIG_EP_DIRECT, DMA_OP_COPY, RAM_DATA, RAM_DATA + PAGE, 1),
+		 DMA_STATUS_OK);
 	CHECK_EQ(rig.ram[RIG_DATA + RIG_RAM_SIZE / 2 + PAGE], 2);
 	rig_stop(&rig);
 }

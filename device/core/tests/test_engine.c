@@ -12,36 +12,9 @@
 #include "fixture.h"
 #include "harness.h"
 #include "rig.h"
-
-#define PAGE 0x1000ull
-#define MIB 0x100000ull
-#define DATA (RIG_RAM + RIG_DATA)
-#define PATTERN 0x8877665544332211ull
+#include "shorthand.h"
 
 static struct rig rig;
-
-static uint8_t *data(uint64_t offset)
-{
-	return rig.ram + RIG_DATA + offset;
-}
-
-static void write_local(unsigned ep, uint64_t offset, const void *buf, uint32_t len)
-{
-	REQUIRE(client_region_write(rig.endpoints[ep], DMA_ENGINE_BAR_LOCAL, offset, buf, len) >=
-		0);
-}
-
-static void read_local(unsigned ep, uint64_t offset, void *buf, uint32_t len)
-{
-	REQUIRE(client_region_read(rig.endpoints[ep], DMA_ENGINE_BAR_LOCAL, offset, buf, len) >= 0);
-}
-
-static void check_fault(unsigned ep, uint32_t info, uint64_t addr, uint64_t done)
-{
-	CHECK_EQ(rig_slot(&rig, ep, 0, DMA_SLOT_FAULT_INFO, 4), info);
-	CHECK_EQ(rig_slot(&rig, ep, 0, DMA_SLOT_FAULT_ADDR, 8), addr);
-	CHECK_EQ(rig_slot(&rig, ep, 0, DMA_SLOT_DONE, 8), done);
-}
 
 TEST(crc32_is_the_usual_one)
 {
@@ -88,16 +61,17 @@ TEST(read_and_write)
 	rig_start(&rig, NULL);
 	for (size_t i = 0; i < sizeof(local); i++)
 		local[i] = i * 7;
-	write_local(2, 0x1003, local, sizeof(local));
-	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_WRITE, DATA + 5, 0x1003, sizeof(local)), DMA_STATUS_OK);
-	CHECK(!memcmp(data(5), local, sizeof(local)));
-	CHECK_EQ(*data(4), 0);
-	CHECK_EQ(*data(5 + sizeof(local)), 0);
-	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_READ, DATA + 5, DMA_ENGINE_LOCAL_SIZE - 4096, 4096),
+	write_local(&rig, 2, 0x1003, local, sizeof(local));
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_WRITE, RAM_DATA + 5, 0x1003, sizeof(local)),
 		 DMA_STATUS_OK);
-	read_local(2, DMA_ENGINE_LOCAL_SIZE - 4096, back, sizeof(back));
+	CHECK(!memcmp(ram_data(&rig, 5), local, sizeof(local)));
+	CHECK_EQ(*ram_data(&rig, 4), 0);
+	CHECK_EQ(*ram_data(&rig, 5 + sizeof(local)), 0);
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_READ, RAM_DATA + 5, DMA_ENGINE_LOCAL_SIZE - 4096, 4096),
+		 DMA_STATUS_OK);
+	read_local(&rig, 2, DMA_ENGINE_LOCAL_SIZE - 4096, back, sizeof(back));
 	CHECK(!memcmp(back, local, sizeof(local)));
-	check_fault(2, 0, 0, 4096);
+	check_fault(&rig, 2, 0, 0, 4096);
 	CHECK_EQ(rig_ep_read(&rig, 2, DMA_ENGINE_COMPLETED, 8), 2);
 	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_DMA_READ_BYTES), 4096);
 	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_DMA_WRITE_BYTES), 4096);
@@ -111,17 +85,19 @@ TEST(fill_copy_and_checksum)
 	uint64_t pattern = PATTERN;
 
 	rig_start(&rig, NULL);
-	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_FILL, DATA + 3, PATTERN, len), DMA_STATUS_OK);
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_FILL, RAM_DATA + 3, PATTERN, len), DMA_STATUS_OK);
 	for (uint64_t i = 0; i < len; i += 65521)
-		CHECK_EQ(*data(3 + i), ((uint8_t *)&pattern)[i % 8]);
-	CHECK_EQ(*data(2), 0);
-	CHECK_EQ(*data(3 + len), 0);
-	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_COPY, DATA + 3, DATA + 8 * MIB + 1, len), DMA_STATUS_OK);
-	CHECK(!memcmp(data(3), data(8 * MIB + 1), len));
-	CHECK_EQ(*data(8 * MIB + 1 + len), 0);
+		CHECK_EQ(*ram_data(&rig, 3 + i), ((uint8_t *)&pattern)[i % 8]);
+	CHECK_EQ(*ram_data(&rig, 2), 0);
+	CHECK_EQ(*ram_data(&rig, 3 + len), 0);
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_COPY, RAM_DATA + 3, RAM_DATA + 8 * MIB + 1, len),
+		 DMA_STATUS_OK);
+	CHECK(!memcmp(ram_data(&rig, 3), ram_data(&rig, 8 * MIB + 1), len));
+	CHECK_EQ(*ram_data(&rig, 8 * MIB + 1 + len), 0);
 	REQUIRE(!crc32_table_create(&table));
-	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_CHECKSUM, DATA + 3, 0, len), DMA_STATUS_OK);
-	CHECK_EQ(rig_slot(&rig, 2, 0, DMA_SLOT_RESULT, 8), crc32_update(table, 0, data(3), len));
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_CHECKSUM, RAM_DATA + 3, 0, len), DMA_STATUS_OK);
+	CHECK_EQ(rig_slot(&rig, 2, 0, DMA_SLOT_RESULT, 8),
+		 crc32_update(table, 0, ram_data(&rig, 3), len));
 	crc32_table_destroy(table);
 	rig_stop(&rig);
 }
@@ -129,18 +105,18 @@ TEST(fill_copy_and_checksum)
 TEST(invalid_commands)
 {
 	static const struct rig_dma invalid[] = {
-		{ 0, DATA, 0, 8 },
-		{ 6, DATA, 0, 8 },
-		{ DMA_OP_READ, DATA, 0, 0 },
-		{ DMA_OP_READ, DATA, DMA_ENGINE_LOCAL_SIZE - 7, 8 },
-		{ DMA_OP_WRITE, DATA, UINT64_MAX, 8 },
-		{ DMA_OP_READ, DATA, 0, DMA_ENGINE_LOCAL_SIZE + 1 },
-		{ DMA_OP_FILL, DATA, 0, (1ull << 30) + 1 },
+		{ 0, RAM_DATA, 0, 8 },
+		{ 6, RAM_DATA, 0, 8 },
+		{ DMA_OP_READ, RAM_DATA, 0, 0 },
+		{ DMA_OP_READ, RAM_DATA, DMA_ENGINE_LOCAL_SIZE - 7, 8 },
+		{ DMA_OP_WRITE, RAM_DATA, UINT64_MAX, 8 },
+		{ DMA_OP_READ, RAM_DATA, 0, DMA_ENGINE_LOCAL_SIZE + 1 },
+		{ DMA_OP_FILL, RAM_DATA, 0, (1ull << 30) + 1 },
 		{ DMA_OP_CHECKSUM, UINT64_MAX, 0, 2 },
-		{ DMA_OP_COPY, DATA, DATA + 7, 8 },
-		{ DMA_OP_COPY, DATA, UINT64_MAX, 2 },
-		{ DMA_OP_FILL | DMA_COMMAND_IRQ_MSIX | 4 << 16, DATA, 0, 8 },
-		{ DMA_OP_FILL | DMA_COMMAND_IRQ_MASK, DATA, 0, 8 },
+		{ DMA_OP_COPY, RAM_DATA, RAM_DATA + 7, 8 },
+		{ DMA_OP_COPY, RAM_DATA, UINT64_MAX, 2 },
+		{ DMA_OP_FILL | DMA_COMMAND_IRQ_MSIX | 4 << 16, RAM_DATA, 0, 8 },
+		{ DMA_OP_FILL | DMA_COMMAND_IRQ_MASK, RAM_DATA, 0, 8 },
 	};
 
 	rig_start(&rig, NULL);
@@ -160,25 +136,25 @@ TEST(the_end_of_a_refused_transaction_is_exact)
 
 	rig_start_ready(&rig, NULL);
 	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), 0);
-	CHECK_EQ(rig_map(&rig, 1, MIB, MIB + good - 1, DATA, 3), 0);
-	CHECK_EQ(rig_map(&rig, 1, 4 * MIB, 5 * MIB - 1, DATA + 4 * MIB, 3), 0);
+	CHECK_EQ(rig_map(&rig, 1, MIB, MIB + good - 1, RAM_DATA, 3), 0);
+	CHECK_EQ(rig_map(&rig, 1, 4 * MIB, 5 * MIB - 1, RAM_DATA + 4 * MIB, 3), 0);
 	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_FILL, MIB + 1, PATTERN, MIB), DMA_STATUS_FAULT);
-	check_fault(0, DMA_FAULT_MAPPING | 0x100, MIB + good, good - 1);
-	CHECK_EQ(*data(good), 0);
-	CHECK_EQ(*data(good - 1), ((PATTERN >> 8 * ((good - 2) % 8)) & 0xff));
+	check_fault(&rig, 0, DMA_FAULT_MAPPING | 0x100, MIB + good, good - 1);
+	CHECK_EQ(*ram_data(&rig, good), 0);
+	CHECK_EQ(*ram_data(&rig, good - 1), ((PATTERN >> 8 * ((good - 2) % 8)) & 0xff));
 	/* A copy whose source ends first moves what it could read. */
 	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_COPY, MIB, 4 * MIB, MIB), DMA_STATUS_FAULT);
-	check_fault(0, DMA_FAULT_MAPPING, MIB + good, good);
-	CHECK(!memcmp(data(0), data(4 * MIB), good));
-	CHECK_EQ(*data(4 * MIB + good), 0);
+	check_fault(&rig, 0, DMA_FAULT_MAPPING, MIB + good, good);
+	CHECK(!memcmp(ram_data(&rig, 0), ram_data(&rig, 4 * MIB), good));
+	CHECK_EQ(*ram_data(&rig, 4 * MIB + good), 0);
 	/* One whose destination does. */
 	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_COPY, MIB, 5 * MIB - 16, MIB), DMA_STATUS_FAULT);
-	check_fault(0, DMA_FAULT_MAPPING | 0x100, 5 * MIB, 16);
+	check_fault(&rig, 0, DMA_FAULT_MAPPING | 0x100, 5 * MIB, 16);
 	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_CHECKSUM, MIB, 0, MIB), DMA_STATUS_FAULT);
-	check_fault(0, DMA_FAULT_MAPPING, MIB + good, good);
+	check_fault(&rig, 0, DMA_FAULT_MAPPING, MIB + good, good);
 	CHECK_EQ(rig_slot(&rig, 0, 0, DMA_SLOT_RESULT, 8), 0);
 	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_READ, MIB + good - 3, 0, 8), DMA_STATUS_FAULT);
-	check_fault(0, DMA_FAULT_MAPPING, MIB + good, 3);
+	check_fault(&rig, 0, DMA_FAULT_MAPPING, MIB + good, 3);
 	rig_stop(&rig);
 }
 
@@ -189,12 +165,12 @@ TEST(scattered_mappings_are_one_range)
 	for (unsigned i = 0; i < 64; i++)
 		CHECK_EQ(rig_map_page(&rig, 1, MIB + i * PAGE, 63 - i), 0);
 	for (unsigned i = 0; i < 64; i++)
-		memset(data(i * PAGE), i, PAGE);
+		memset(ram_data(&rig, i * PAGE), i, PAGE);
 	CHECK_EQ(rig_dma(&rig, 0, DMA_OP_READ, MIB, 0, 64 * PAGE), DMA_STATUS_OK);
 	for (unsigned i = 0; i < 64; i++) {
 		uint8_t byte;
 
-		read_local(0, i * PAGE + 17, &byte, 1);
+		read_local(&rig, 0, i * PAGE + 17, &byte, 1);
 		CHECK_EQ(byte, 63 - i);
 	}
 	rig_stop(&rig);
@@ -203,7 +179,7 @@ TEST(scattered_mappings_are_one_range)
 TEST(interrupts)
 {
 	int msix[4], intx = make_eventfd();
-	struct rig_dma dma = { DMA_OP_FILL | DMA_COMMAND_IRQ_MSIX | 2 << 16, DATA, 1, 8 };
+	struct rig_dma dma = { DMA_OP_FILL | DMA_COMMAND_IRQ_MSIX | 2 << 16, RAM_DATA, 1, 8 };
 
 	rig_start(&rig, NULL);
 	for (int i = 0; i < 4; i++)
@@ -241,11 +217,11 @@ TEST(interrupts)
 static void start_many(unsigned ep)
 {
 	for (unsigned slot = 0; slot < NR_MANY; slot++) {
-		struct rig_dma dma = { DMA_OP_FILL, DATA + slot * 8 * MIB, PATTERN, 8 * MIB };
+		struct rig_dma dma = { DMA_OP_FILL, RAM_DATA + slot * 8 * MIB, PATTERN, 8 * MIB };
 
 		if (slot >= 2) {
 			dma.command = DMA_OP_CHECKSUM;
-			dma.iova = DATA + 16 * MIB;
+			dma.iova = RAM_DATA + 16 * MIB;
 		}
 		rig_dma_start(&rig, ep, slot, &dma);
 	}
@@ -254,11 +230,11 @@ static void start_many(unsigned ep)
 /* Nothing is written once the call that ended it has returned. */
 static void check_quiet(void)
 {
-	memset(data(0), 0, 16 * MIB);
+	memset(ram_data(&rig, 0), 0, 16 * MIB);
 	for (unsigned i = 0; i < 200; i++)
 		rig_ep_read(&rig, 2, DMA_ENGINE_MAGIC, 4);
 	for (uint64_t i = 0; i < 16 * MIB; i += 509)
-		REQUIRE(*data(i) == 0);
+		REQUIRE(*ram_data(&rig, i) == 0);
 }
 
 static void check_all(unsigned ep, uint32_t status)
@@ -278,9 +254,9 @@ TEST(bus_master_off_ends_what_is_in_flight)
 	client_config_write(rig.endpoints[2], 4, 2, 2);
 	check_all(2, DMA_STATUS_NO_BUS_MASTER);
 	check_quiet();
-	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_FILL, DATA, 1, 8), DMA_STATUS_NO_BUS_MASTER);
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_FILL, RAM_DATA, 1, 8), DMA_STATUS_NO_BUS_MASTER);
 	client_config_write(rig.endpoints[2], 4, 6, 2);
-	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_FILL, DATA, 1, 8), DMA_STATUS_OK);
+	CHECK_EQ(rig_dma(&rig, 2, DMA_OP_FILL, RAM_DATA, 1, 8), DMA_STATUS_OK);
 	rig_stop(&rig);
 }
 
@@ -290,7 +266,7 @@ TEST(resets_end_what_is_in_flight)
 
 	rig_start(&rig, NULL);
 	for (int kind = 0; kind < 3; kind++) {
-		write_local(2, 0x100, &local, 8);
+		write_local(&rig, 2, 0x100, &local, 8);
 		start_many(2);
 		if (kind == 0)
 			rig_ep_write(&rig, 2, DMA_ENGINE_CONTROL, DMA_ENGINE_CONTROL_RESET, 4);
@@ -302,7 +278,7 @@ TEST(resets_end_what_is_in_flight)
 		check_all(2, DMA_STATUS_IDLE);
 		check_quiet();
 		CHECK_EQ(rig_ep_read(&rig, 2, DMA_ENGINE_COMPLETED, 8), 0);
-		read_local(2, 0x100, &local, 8);
+		read_local(&rig, 2, 0x100, &local, 8);
 		CHECK_EQ(local, 0);
 		local = 1;
 		client_config_write(rig.endpoints[2], 4, 6, 2);
@@ -325,11 +301,11 @@ TEST(a_lost_client_ends_what_is_in_flight)
 	rig_wait_log(&rig, VIOMMU_LOG_CLIENT_GONE);
 	CHECK_EQ(viommu_ctx_query_endpoints(rig.ctx, info, 3), 3);
 	CHECK(!info[2].connected && !info[2].in_flight && !info[2].bus_master);
-	memset(data(0), 0, 16 * MIB);
+	memset(ram_data(&rig, 0), 0, 16 * MIB);
 	for (unsigned i = 0; i < 200; i++)
 		rig_ep_read(&rig, 0, DMA_ENGINE_MAGIC, 4);
 	for (uint64_t i = 0; i < 16 * MIB; i += 509)
-		REQUIRE(*data(i) == 0);
+		REQUIRE(*ram_data(&rig, i) == 0);
 	rig_stop(&rig);
 }
 
@@ -346,7 +322,7 @@ static void check_unmap_while_dma_goes_on(bool can_abort)
 		uint64_t touched = 0, done;
 		uint32_t status;
 
-		CHECK_EQ(rig_map(&rig, 1, 16 * MIB, 24 * MIB - 1, DATA, 3), 0);
+		CHECK_EQ(rig_map(&rig, 1, 16 * MIB, 24 * MIB - 1, RAM_DATA, 3), 0);
 		rig_dma_start(&rig, 0, 0, &dma);
 		for (unsigned i = 0; i < round % 8; i++)
 			rig_ep_read(&rig, 0, DMA_ENGINE_MAGIC, 4);
@@ -355,14 +331,14 @@ static void check_unmap_while_dma_goes_on(bool can_abort)
 		else
 			CHECK_EQ(rig_detach(&rig, 1, RIG_ID0), 0);
 		/* What was moved was moved before the answer. */
-		while (touched < 8 * MIB && *data(touched))
+		while (touched < 8 * MIB && *ram_data(&rig, touched))
 			touched++;
 		status = rig_dma_wait(&rig, 0, 0);
 		done = rig_slot(&rig, 0, 0, DMA_SLOT_DONE, 8);
 		CHECK_EQ(done, touched);
 		CHECK_EQ(status, touched == 8 * MIB ? DMA_STATUS_OK : DMA_STATUS_FAULT);
 		nr_interrupted += status == DMA_STATUS_FAULT;
-		memset(data(0), 0, 8 * MIB);
+		memset(ram_data(&rig, 0), 0, 8 * MIB);
 		CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), 0);
 		if (round % 2 == 0)
 			CHECK_EQ(rig_unmap(&rig, 1, 0, UINT64_MAX), 0);

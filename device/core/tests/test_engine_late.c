@@ -18,30 +18,9 @@
 #include "fixture.h"
 #include "harness.h"
 #include "rig.h"
-
-#define PAGE 0x1000ull
-#define MIB 0x100000ull
-#define DATA (RIG_RAM + RIG_DATA)
-#define PATTERN 0x8877665544332211ull
+#include "shorthand.h"
 
 static struct rig rig;
-
-static uint8_t *data(uint64_t offset)
-{
-	return rig.ram + RIG_DATA + offset;
-}
-
-static void read_local(unsigned ep, uint64_t offset, void *buf, uint32_t len)
-{
-	REQUIRE(client_region_read(rig.endpoints[ep], DMA_ENGINE_BAR_LOCAL, offset, buf, len) >= 0);
-}
-
-static void check_fault(unsigned ep, uint32_t info, uint64_t addr, uint64_t done)
-{
-	CHECK_EQ(rig_slot(&rig, ep, 0, DMA_SLOT_FAULT_INFO, 4), info);
-	CHECK_EQ(rig_slot(&rig, ep, 0, DMA_SLOT_FAULT_ADDR, 8), addr);
-	CHECK_EQ(rig_slot(&rig, ep, 0, DMA_SLOT_DONE, 8), done);
-}
 
 /* Starts by a posted write, since the next message may be the server's own request. */
 static void start_posted(unsigned ep, const struct rig_dma *dma)
@@ -133,13 +112,13 @@ static void check_untouched(uint32_t status)
 	CHECK_EQ(rig_slot(&rig, 2, 0, DMA_SLOT_STATUS, 4), status);
 	CHECK_EQ(rig_slot(&rig, 2, 0, DMA_SLOT_DONE, 8), 0);
 	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_DMA_WRITE_BYTES), 0);
-	CHECK_EQ(*data(0), 0);
+	CHECK_EQ(*ram_data(&rig, 0), 0);
 }
 
 /* A worker has the slot from the queue, and begins when the generation is another. */
 TEST(a_late_worker_finds_its_transaction_void)
 {
-	const struct rig_dma dma = { DMA_OP_FILL, DATA, PATTERN, MIB };
+	const struct rig_dma dma = { DMA_OP_FILL, RAM_DATA, PATTERN, MIB };
 	struct engine_slot *slot;
 
 	rig_start(&rig, NULL);
@@ -154,7 +133,7 @@ TEST(a_late_worker_finds_its_transaction_void)
 	CHECK(!slot->taken);
 	CHECK_EQ(rig_slot(&rig, 2, 0, DMA_SLOT_STATUS, 4), DMA_STATUS_BUSY);
 	CHECK_EQ(rig_ep_read(&rig, 2, DMA_ENGINE_COMPLETED, 8), 0);
-	CHECK_EQ(*data(0), 0);
+	CHECK_EQ(*ram_data(&rig, 0), 0);
 	rig_ep_write(&rig, 2, DMA_ENGINE_CONTROL, DMA_ENGINE_CONTROL_RESET, 4);
 	run_slot(slot);
 	check_untouched(DMA_STATUS_IDLE);
@@ -165,14 +144,14 @@ TEST(a_late_worker_finds_its_transaction_void)
 	CHECK_EQ(rig_dma_wait(&rig, 2, 0), DMA_STATUS_OK);
 	CHECK_EQ(rig_ep_read(&rig, 2, DMA_ENGINE_COMPLETED, 8), 1);
 	CHECK_EQ(rig_ep_read(&rig, 2, DMA_ENGINE_IN_FLIGHT, 4), 0);
-	CHECK_EQ(*data(MIB - 1), PATTERN >> 56);
+	CHECK_EQ(*ram_data(&rig, MIB - 1), PATTERN >> 56);
 	rig_stop(&rig);
 }
 
 /* The same with the reset's own steps: worker and reactor wait for the lock, in this order. */
 TEST(a_late_worker_meets_the_end_of_its_transaction)
 {
-	const struct rig_dma dma = { DMA_OP_FILL, DATA, PATTERN, MIB };
+	const struct rig_dma dma = { DMA_OP_FILL, RAM_DATA, PATTERN, MIB };
 	struct engine *engine;
 	struct engine_slot *slot;
 
@@ -209,7 +188,7 @@ TEST(a_late_worker_meets_the_end_of_its_transaction)
 TEST(a_transaction_ends_once)
 {
 	const struct engine_result result = { .status = DMA_STATUS_OK };
-	const struct rig_dma dma = { DMA_OP_FILL, DATA, PATTERN, 8 };
+	const struct rig_dma dma = { DMA_OP_FILL, RAM_DATA, PATTERN, 8 };
 	struct engine *engine;
 	struct engine_slot *slot;
 	uint64_t generation;
@@ -312,7 +291,7 @@ TEST(memory_that_only_the_client_reaches)
 	access = serve(2, VFIO_USER_DMA_READ, 0, 0x22);
 	CHECK(access.address == 0xf0001000 && access.count == 16);
 	CHECK_EQ(rig_dma_wait(&rig, 2, 0), DMA_STATUS_OK);
-	read_local(2, 0, local, sizeof(local));
+	read_local(&rig, 2, 0, local, sizeof(local));
 	CHECK(local[0] == 0x11 && local[15] == 0x11 && local[16] == 0x22 && local[31] == 0x22);
 	rig_stop(&rig);
 }
@@ -335,13 +314,13 @@ TEST(what_a_refusal_by_the_client_means)
 		serve(2, VFIO_USER_DMA_READ, 0, 0);
 		serve(2, VFIO_USER_DMA_READ, refusals[i].error, 0);
 		CHECK_EQ(rig_dma_wait(&rig, 2, 0), DMA_STATUS_FAULT);
-		check_fault(2, refusals[i].fault, 0xf0001000, 8);
+		check_fault(&rig, 2, refusals[i].fault, 0xf0001000, 8);
 	}
 	/* Behind our IOMMU the address was good: the bus refused. */
 	start_posted(0, &read);
 	serve(0, VFIO_USER_DMA_READ, EPERM, 0);
 	CHECK_EQ(rig_dma_wait(&rig, 0, 0), DMA_STATUS_FAULT);
-	check_fault(0, DMA_FAULT_BUS, 0xf0000ff8, 0);
+	check_fault(&rig, 0, DMA_FAULT_BUS, 0xf0000ff8, 0);
 	rig_stop(&rig);
 }
 
@@ -359,7 +338,7 @@ TEST(reset_while_the_client_is_asked)
 	CHECK_EQ(header.command, VFIO_USER_DMA_READ);
 	REQUIRE(!client_reset(rig.endpoints[2]));
 	CHECK_EQ(rig_slot(&rig, 2, 0, DMA_SLOT_STATUS, 4), DMA_STATUS_IDLE);
-	read_local(2, 0, &local, 8);
+	read_local(&rig, 2, 0, &local, 8);
 	CHECK_EQ(local, 0);
 	rig_stop(&rig);
 }

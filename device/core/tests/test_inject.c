@@ -15,10 +15,8 @@
 #include "fixture.h"
 #include "harness.h"
 #include "rig.h"
+#include "shorthand.h"
 
-#define OK VIRTIO_IOMMU_S_OK
-#define DEVERR VIRTIO_IOMMU_S_DEVERR
-#define PAGE 0x1000ull
 #define BUFFER 0x20000ull /* offset in RAM: the requests that post() sends */
 
 static struct rig rig;
@@ -51,7 +49,7 @@ static uint32_t add(struct viommu_inject_rule rule)
 }
 
 /* Endpoint 0 in domain 1 and endpoint 1 in domain 2, each with a page at PAGE. */
-static void start_attached(void)
+static void start_both(void)
 {
 	rig_start_ready(&rig, NULL);
 	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), OK);
@@ -98,7 +96,7 @@ TEST(rules_are_listed_counted_and_bounded)
 	struct viommu_inject_info info[2];
 	uint32_t first, id;
 
-	start_attached();
+	start_both();
 	first = add(RULE(STATUS, .request = VIOMMU_LOG_MAP, .parameter = DEVERR, .after = 1,
 			 .count = 2));
 	CHECK_EQ(map_and_unmap(1), OK);
@@ -125,7 +123,7 @@ TEST(rules_choose_by_request_domain_and_endpoint)
 {
 	uint32_t id;
 
-	start_attached();
+	start_both();
 	id = add_for(RULE(STATUS, .parameter = DEVERR), -1, 2);
 	CHECK_EQ(map_and_unmap(1), OK);
 	CHECK_EQ(map_and_unmap(2), DEVERR);
@@ -146,7 +144,7 @@ TEST(ignore_answers_ok_only_to_what_is_right)
 {
 	uint32_t id;
 
-	start_attached();
+	start_both();
 	id = add(RULE(IGNORE));
 	CHECK_EQ(rig_map_page(&rig, 1, PAGE, 0), VIRTIO_IOMMU_S_INVAL);
 	CHECK_EQ(rig_map_page(&rig, 1, 8 * PAGE, 0), OK);
@@ -165,7 +163,7 @@ TEST(probe_that_is_ignored_has_no_properties)
 	struct virtio_iommu_req_probe probe = { .head.type = VIRTIO_IOMMU_T_PROBE };
 	uint8_t answer[512 + 4], zeroes[512 + 4] = { 0 };
 
-	start_attached();
+	start_both();
 	probe.endpoint = RIG_ID0;
 	CHECK_EQ(rig_request(&rig, &probe, 72, answer, sizeof(answer)), sizeof(answer));
 	CHECK(memcmp(answer, zeroes, sizeof(answer)));
@@ -179,7 +177,7 @@ TEST(leak_reaches_another_domains_mapping)
 {
 	uint32_t id;
 
-	start_attached();
+	start_both();
 	CHECK_EQ(rig_map_page(&rig, 2, 8 * PAGE, 1), OK);
 	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, 8 * PAGE), DMA_FAULT_MAPPING);
 	id = add_for(RULE(LEAK_DOMAIN), RIG_ID0, -1);
@@ -240,7 +238,7 @@ static int request_irq(void)
 
 TEST(drop_loses_one_request)
 {
-	start_attached();
+	start_both();
 	add(RULE(DROP, .after = 1, .count = 1));
 	for (unsigned n = 0; n < 3; n++)
 		post(n);
@@ -253,7 +251,7 @@ TEST(drop_loses_one_request)
 
 TEST(answer_twice_repeats_a_used_element)
 {
-	start_attached();
+	start_both();
 	add(RULE(ANSWER_TWICE, .count = 1));
 	post(0);
 	post(1);
@@ -269,7 +267,7 @@ TEST(delay_holds_the_queue_and_not_the_device)
 {
 	int fd;
 
-	start_attached();
+	start_both();
 	fd = request_irq();
 	add(RULE(DELAY, .parameter = 300000, .after = 1, .count = 1));
 	for (unsigned n = 0; n < 3; n++)
@@ -289,7 +287,7 @@ TEST(delay_holds_the_queue_and_not_the_device)
 
 TEST(delay_ends_with_a_reset)
 {
-	start_attached();
+	start_both();
 	add(RULE(DELAY, .parameter = 4000000000u, .count = 1));
 	post(0);
 	rig_kick(&rig, 0);
@@ -304,7 +302,7 @@ TEST(stall_lasts_as_long_as_its_rule)
 	uint32_t id;
 	int fd;
 
-	start_attached();
+	start_both();
 	fd = request_irq();
 	id = add(RULE(STALL, .request = VIOMMU_LOG_UNMAP, .after = 1));
 	for (unsigned n = 0; n < 3; n++)
@@ -326,7 +324,7 @@ TEST(interrupts_are_dropped_for_one_endpoint_only)
 {
 	int fd;
 
-	start_attached();
+	start_both();
 	fd = request_irq();
 	add_for(RULE(DROP_INTERRUPT), RIG_ID0, -1);
 	CHECK_EQ(map_and_unmap(1), OK);

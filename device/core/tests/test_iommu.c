@@ -15,14 +15,11 @@
 #include "fixture.h"
 #include "harness.h"
 #include "rig.h"
+#include "shorthand.h"
 
-#define OK VIRTIO_IOMMU_S_OK
-#define INVAL VIRTIO_IOMMU_S_INVAL
-#define NOENT VIRTIO_IOMMU_S_NOENT
 #define FEATURE(name) (1ull << VIRTIO_IOMMU_F_##name)
 #define CONFIG 0x2000
 #define BYPASS_FIELD (CONFIG + 36)
-#define PAGE 0x1000ull
 #define IDENTITY (RIG_RAM + RIG_DATA) /* an address that means the same everywhere */
 #define EVENT_BUFFERS (RIG_RAM + 0x40000)
 #define PROBE_SIZE 512

@@ -11,26 +11,11 @@
 
 #include "harness.h"
 #include "rig.h"
+#include "shorthand.h"
 
-#define OK VIRTIO_IOMMU_S_OK
-#define UNSUPP VIRTIO_IOMMU_S_UNSUPP
-#define INVAL VIRTIO_IOMMU_S_INVAL
-#define RANGE VIRTIO_IOMMU_S_RANGE
-#define NOENT VIRTIO_IOMMU_S_NOENT
-#define NOMEM VIRTIO_IOMMU_S_NOMEM
-#define BYPASS VIRTIO_IOMMU_ATTACH_F_BYPASS
-#define PAGE 0x1000ull
 #define BUFFER (RIG_RAM + 0x20000)
 
 static struct rig rig;
-
-/* Attached, with one page mapped at PAGE. */
-static void start_attached(void)
-{
-	rig_start_ready(&rig, NULL);
-	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), OK);
-	CHECK_EQ(rig_map_page(&rig, 1, PAGE, 0), OK);
-}
 
 TEST(O2_unknown_type_is_returned_untouched)
 {
@@ -195,7 +180,7 @@ TEST(A3_attach_unknown_endpoint)
 
 TEST(A4_second_endpoint_sees_old_and_new_mappings)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_attach(&rig, 1, RIG_ID1, 0), OK);
 	CHECK_EQ(rig_map_page(&rig, 1, 2 * PAGE, 1), OK);
 	for (unsigned ep = 0; ep < 2; ep++) {
@@ -207,7 +192,7 @@ TEST(A4_second_endpoint_sees_old_and_new_mappings)
 
 TEST(A5_bypass_flag_contradicts_domain)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_attach(&rig, 2, RIG_ID1, BYPASS), OK);
 	CHECK_EQ(rig_attach(&rig, 1, RIG_ID1, BYPASS), INVAL);
 	CHECK_EQ(rig_attach(&rig, 2, RIG_ID0, 0), INVAL);
@@ -220,7 +205,7 @@ TEST(A5_bypass_flag_contradicts_domain)
 
 TEST(A6_attach_moves_an_endpoint)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_attach(&rig, 2, RIG_ID0, 0), OK);
 	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, PAGE), DMA_FAULT_MAPPING);
 	CHECK_EQ(rig_map_page(&rig, 1, PAGE, 0), NOENT);
@@ -276,7 +261,7 @@ TEST(D1_detach_reserved_is_ignored)
 		.endpoint = RIG_ID0,
 	};
 
-	start_attached();
+	start_attached(&rig);
 	memset(detach.reserved, 0xff, sizeof(detach.reserved));
 	CHECK_EQ(rig_call(&rig, &detach, offsetof(typeof(detach), tail)), OK);
 	rig_stop(&rig);
@@ -284,7 +269,7 @@ TEST(D1_detach_reserved_is_ignored)
 
 TEST(D2_D3_detach_what_is_not_attached)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_detach(&rig, 1, 0x444), NOENT);
 	CHECK_EQ(rig_detach(&rig, 2, RIG_ID0), INVAL);
 	CHECK_EQ(rig_detach(&rig, 1, RIG_ID1), INVAL);
@@ -296,7 +281,7 @@ TEST(D2_D3_detach_what_is_not_attached)
 
 TEST(D4_D5_detach_ends_access_and_the_domain)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_detach(&rig, 1, RIG_ID0), OK);
 	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, PAGE), DMA_FAULT_DOMAIN);
 	CHECK_EQ(rig_map_page(&rig, 1, PAGE, 0), NOENT);
@@ -309,7 +294,7 @@ TEST(requests_are_logged)
 {
 	struct viommu_log_record record;
 
-	start_attached();
+	start_attached(&rig);
 	record = rig_wait_log(&rig, VIOMMU_LOG_ATTACH);
 	CHECK(record.endpoint == RIG_ID0 && record.domain == 1 && record.source == rig.iommu_index);
 	record = rig_wait_log(&rig, VIOMMU_LOG_MAP);

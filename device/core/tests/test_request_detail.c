@@ -8,9 +8,8 @@
 
 #include "harness.h"
 #include "rig.h"
+#include "shorthand.h"
 
-#define OK VIRTIO_IOMMU_S_OK
-#define PAGE 0x1000ull
 #define PART 24
 #define BUFFER 0x20000ull
 #define MAX_RECORDS 256

@@ -8,28 +8,13 @@
 
 #include "harness.h"
 #include "rig.h"
-
-#define OK VIRTIO_IOMMU_S_OK
-#define INVAL VIRTIO_IOMMU_S_INVAL
-#define RANGE VIRTIO_IOMMU_S_RANGE
-#define NOENT VIRTIO_IOMMU_S_NOENT
-#define NOMEM VIRTIO_IOMMU_S_NOMEM
-#define BYPASS VIRTIO_IOMMU_ATTACH_F_BYPASS
-#define PAGE 0x1000ull
+#include "shorthand.h"
 
 static struct rig rig;
 
-/* Attached, with one page mapped at PAGE. */
-static void start_attached(void)
-{
-	rig_start_ready(&rig, NULL);
-	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), OK);
-	CHECK_EQ(rig_map_page(&rig, 1, PAGE, 0), OK);
-}
-
 TEST(M1_map_alignment)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_map(&rig, 1, 0x10800, 0x11fff, 0x40000000, 3), RANGE);
 	CHECK_EQ(rig_map(&rig, 1, 0x10000, 0x117ff, 0x40000000, 3), RANGE);
 	CHECK_EQ(rig_map(&rig, 1, 0x10000, 0x10fff, 0x40000800, 3), RANGE);
@@ -39,7 +24,7 @@ TEST(M1_map_alignment)
 
 TEST(M2_map_overlap)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_map(&rig, 1, 4 * PAGE, 8 * PAGE - 1, RIG_RAM, 3), OK);
 	CHECK_EQ(rig_map(&rig, 1, 4 * PAGE, 8 * PAGE - 1, RIG_RAM, 3), INVAL);
 	CHECK_EQ(rig_map(&rig, 1, 5 * PAGE, 6 * PAGE - 1, RIG_RAM, 3), INVAL);
@@ -53,7 +38,7 @@ TEST(M2_map_overlap)
 
 TEST(M3_map_unknown_flags)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_map(&rig, 1, 4 * PAGE, 5 * PAGE - 1, RIG_RAM, 8), INVAL);
 	CHECK_EQ(rig_map(&rig, 1, 4 * PAGE, 5 * PAGE - 1, RIG_RAM, 0x80000000), INVAL);
 	CHECK_EQ(rig_map(&rig, 1, 4 * PAGE, 5 * PAGE - 1, RIG_RAM, 7), OK);
@@ -74,7 +59,7 @@ TEST(M4_M5_map_in_no_domain_or_a_bypass_domain)
 
 TEST(M6_permissions)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_map(&rig, 1, 4 * PAGE, 5 * PAGE - 1, RIG_RAM + RIG_DATA, 1), OK);
 	CHECK_EQ(rig_map(&rig, 1, 5 * PAGE, 6 * PAGE - 1, RIG_RAM + RIG_DATA, 2), OK);
 	CHECK_EQ(rig_map(&rig, 1, 6 * PAGE, 7 * PAGE - 1, RIG_RAM + RIG_DATA, 0), OK);
@@ -92,7 +77,7 @@ TEST(M6_permissions)
 
 TEST(M7_map_ends)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_map(&rig, 1, 5 * PAGE, 4 * PAGE - 1, RIG_RAM, 3), INVAL);
 	CHECK_EQ(rig_map(&rig, 1, 5 * PAGE, 5 * PAGE, RIG_RAM, 3), INVAL);
 	CHECK_EQ(rig_map(&rig, 1, 0, UINT64_MAX, 0, 3), INVAL); /* overlaps */
@@ -109,7 +94,7 @@ TEST(M7_map_ends)
 
 TEST(M8_map_reserved_region)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_map_page(&rig, 1, RIG_MSI, 0), INVAL);
 	CHECK_EQ(rig_map(&rig, 1, RIG_MSI - PAGE, RIG_MSI_END + PAGE, RIG_RAM, 3), INVAL);
 	CHECK_EQ(rig_map_page(&rig, 1, RIG_RESERVED, 0), INVAL);
@@ -156,7 +141,7 @@ TEST(U1_unmap_reserved_is_refused_and_unmaps_nothing)
 		.reserved = { 0, 0, 1, 0 },
 	};
 
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_call(&rig, &unmap, offsetof(typeof(unmap), tail)), INVAL);
 	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, PAGE), DMA_FAULT_NONE);
 	rig_stop(&rig);
@@ -173,7 +158,7 @@ TEST(U2_U3_unmap_in_no_domain_or_a_bypass_domain)
 
 TEST(U4_unmap_in_part_removes_nothing)
 {
-	start_attached();
+	start_attached(&rig);
 	CHECK_EQ(rig_map_page(&rig, 1, 2 * PAGE, 1), OK);
 	CHECK_EQ(rig_map(&rig, 1, 3 * PAGE, 5 * PAGE - 1, RIG_RAM, 3), OK);
 	CHECK_EQ(rig_unmap(&rig, 1, PAGE, 4 * PAGE - 1), RANGE);

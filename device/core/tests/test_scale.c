@@ -14,11 +14,11 @@
 #include "iommu.h"
 #include "reactor.h"
 #include "rig.h"
+#include "shorthand.h"
 
 #define NR_DOMAINS 10000u
 #define NR_MAPPINGS (1u << 20)
 #define FIRST_ID 0x10000u
-#define PAGE 0x1000ull
 #define BASE 0x100000000ull
 
 static struct rig rig;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* dma_map.c - map and unmap buffers for the device. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -136,26 +137,32 @@ static int run_unmap_all(struct probe *probe, const struct args *args, struct re
 	return report_unmap(vfio, error, size, reply);
 }
 
+/* How long each of the calls took. */
 struct timing {
-	uint64_t sum;
-	uint64_t min;
-	uint64_t max;
+	uint64_t *ns;
+	uint64_t nr;
 };
 
-static void timing_add(struct timing *timing, uint64_t ns)
+static int compare_ns(const void *a, const void *b)
 {
-	timing->sum += ns;
-	timing->min = ns < timing->min ? ns : timing->min;
-	timing->max = ns > timing->max ? ns : timing->max;
+	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+
+	return (left > right) - (left < right);
 }
 
-static void timing_report(const struct timing *timing, uint64_t count, const char *key,
-			  struct json *fields)
+/* The median says what a call takes, the mean what the guest's other work adds to it. */
+static void timing_report(struct timing *timing, const char *key, struct json *fields)
 {
+	uint64_t sum = 0;
+
+	qsort(timing->ns, timing->nr, sizeof(*timing->ns), compare_ns);
+	for (uint64_t i = 0; i < timing->nr; i++)
+		sum += timing->ns[i];
 	json_begin(fields, key, '{');
-	json_number(fields, "mean", timing->sum / count);
-	json_number(fields, "min", timing->min);
-	json_number(fields, "max", timing->max);
+	json_number(fields, "mean", sum / timing->nr);
+	json_number(fields, "median", timing->ns[timing->nr / 2]);
+	json_number(fields, "min", timing->ns[0]);
+	json_number(fields, "max", timing->ns[timing->nr - 1]);
 	json_end(fields, '}');
 }
 
@@ -172,43 +179,58 @@ static int bench_loop(struct vfio *vfio, const struct vfio_mapping *map, uint64_
 		error = vfio->backend->unmap(vfio, map->ioas, map->iova, &size);
 		if (error)
 			return reply_fail(reply, vfio->backend->unmap_step, -error, NULL);
-		timing_add(mapping, middle - start);
-		timing_add(unmapping, clock_ns() - middle);
+		unmapping->ns[unmapping->nr++] = clock_ns() - middle;
+		mapping->ns[mapping->nr++] = middle - start;
 	}
 	return 0;
 }
 
+static int time_maps(struct vfio *vfio, struct vfio_mapping *map, uint64_t count,
+		     struct timing *mapping, struct timing *unmapping, struct reply *reply)
+{
+	void *memory = mmap(NULL, map->size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	int error;
+
+	if (memory == MAP_FAILED)
+		return reply_fail(reply, "mmap", errno, NULL);
+	map->vaddr = (uintptr_t)memory;
+	error = bench_loop(vfio, map, count, mapping, unmapping, reply);
+	munmap(memory, map->size);
+	return error;
+}
+
 static int run_bench_map(struct probe *probe, const struct args *args, struct reply *reply)
 {
-	struct timing mapping = { .min = UINT64_MAX }, unmapping = mapping;
-	uint64_t size = arg_number(args, "size", 0), count = arg_number(args, "count", 0);
+	struct timing mapping = { 0 }, unmapping = { 0 };
+	uint64_t count = arg_number(args, "count", 0);
 	struct vfio_mapping map = {
 		.ioas = probe->vfio.ioas,
 		.read = true,
 		.write = true,
 		.iova = arg_number(args, "iova", 0),
-		.size = size,
+		.size = arg_number(args, "size", 0),
 	};
 	int error = vfio_require(&probe->vfio, reply);
-	void *memory;
 
 	if (error)
 		return error;
 	if (!count || count > BENCH_COUNT_MAX)
 		return reply_fail(reply, "parse", EINVAL, "count is not in 1..%u", BENCH_COUNT_MAX);
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (memory == MAP_FAILED)
-		return reply_fail(reply, "mmap", errno, NULL);
-	map.vaddr = (uintptr_t)memory;
-	error = bench_loop(&probe->vfio, &map, count, &mapping, &unmapping, reply);
-	munmap(memory, size);
-	if (error)
-		return error;
-	json_number(&reply->fields, "count", count);
-	timing_report(&mapping, count, "map_ns", &reply->fields);
-	timing_report(&unmapping, count, "unmap_ns", &reply->fields);
-	return 0;
+	mapping.ns = malloc(2 * count * sizeof(*mapping.ns));
+	if (!mapping.ns)
+		return reply_fail(reply, "malloc", ENOMEM, NULL);
+	unmapping.ns = mapping.ns + count;
+	/* Touched now: the first write to a page must not be part of a measurement. */
+	memset(mapping.ns, 0, 2 * count * sizeof(*mapping.ns));
+	error = time_maps(&probe->vfio, &map, count, &mapping, &unmapping, reply);
+	if (!error) {
+		json_number(&reply->fields, "count", count);
+		timing_report(&mapping, "map_ns", &reply->fields);
+		timing_report(&unmapping, "unmap_ns", &reply->fields);
+	}
+	free(mapping.ns);
+	return error;
 }
 
 #define IOAS_KEY { "ioas", KEY_NUMBER, MAY, NULL }

@@ -23,8 +23,10 @@
 
 #define IOVA_RANGES_MAX 1024u
 
-static int open_iommufd(struct vfio *vfio, struct reply *reply)
+static int open_iommufd(struct vfio *vfio, const struct vfio *share, struct reply *reply)
 {
+	if (share)
+		return vfio_share_file(share->iommufd, "dup:iommufd", &vfio->iommufd, reply);
 	return vfio_open_file("/dev/iommu", &vfio->iommufd, reply);
 }
 
@@ -119,12 +121,12 @@ static int get_ranges(struct vfio *vfio, struct reply *reply)
 }
 
 /* The kernel makes VFIO's IOAS as the group joins, and attaches what it opens. */
-static int group_open(struct vfio *vfio, struct reply *reply)
+static int group_open(struct vfio *vfio, const struct vfio *share, struct reply *reply)
 {
-	int error = open_iommufd(vfio, reply);
+	int error = open_iommufd(vfio, share, reply);
 
 	if (!error)
-		error = vfio_open_group(vfio, vfio->iommufd, reply);
+		error = vfio_open_group(vfio, vfio->iommufd, share, reply);
 	if (!error)
 		error = vfio_open_group_device(vfio, reply);
 	if (!error)
@@ -178,21 +180,35 @@ static int attach_own(struct vfio *vfio, struct reply *reply)
 	return 0;
 }
 
-static int cdev_open(struct vfio *vfio, struct reply *reply)
+/* What memory is mapped into, and by which page table. */
+static int get_address_space(struct vfio *vfio, const struct vfio *share, struct reply *reply)
+{
+	int error;
+
+	if (share) {
+		vfio->ioas = share->ioas;
+		vfio->hwpt = share->hwpt;
+		return 0;
+	}
+	error = iommufd_ioas_alloc(vfio, &vfio->ioas, reply);
+	if (!error && vfio->backend->hwpt)
+		error = iommufd_hwpt_alloc(vfio, vfio->ioas, 0, &vfio->hwpt, reply);
+	return error;
+}
+
+static int cdev_open(struct vfio *vfio, const struct vfio *share, struct reply *reply)
 {
 	int error = open_device_file(vfio, reply);
 
 	if (!error)
-		error = open_iommufd(vfio, reply);
+		error = open_iommufd(vfio, share, reply);
 	if (!error)
 		error = bind_device(vfio, reply);
 	if (!error)
-		error = iommufd_ioas_alloc(vfio, &vfio->ioas, reply);
+		error = get_address_space(vfio, share, reply);
 	if (error)
 		return error;
 	json_number(&reply->fields, "ioas", vfio->ioas);
-	if (vfio->backend->hwpt)
-		error = iommufd_hwpt_alloc(vfio, vfio->ioas, 0, &vfio->hwpt, reply);
 	if (!error)
 		error = attach_own(vfio, reply);
 	if (!error)

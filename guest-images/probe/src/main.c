@@ -11,9 +11,10 @@
 #include "probe.h"
 
 static const struct command *const tables[] = {
-	system_commands, sysfs_commands,   bind_commands,    kprobe_commands, kmsg_commands,
-	buffer_commands, content_commands, vfio_commands,    region_commands, dma_map_commands,
-	irq_commands,    engine_commands,  iommufd_commands, race_commands,   storm_commands,
+	system_commands,  sysfs_commands,   bind_commands,    kprobe_commands,
+	kmsg_commands,    buffer_commands,  content_commands, vfio_commands,
+	region_commands,  dma_map_commands, irq_commands,     engine_commands,
+	iommufd_commands, device_commands,  race_commands,    storm_commands,
 };
 
 static const struct command *find_command(const char *name)
@@ -120,10 +121,10 @@ int main(int argc, char **argv)
 	struct probe probe = { .kmsg = -1 };
 	int status;
 
-	vfio_init(&probe.vfio);
+	devices_init(&probe);
 	mmio_init();
 	status = argc > 1 ? run_arguments(&probe, argc, argv) : run_input(&probe);
-	vfio_close(&probe.vfio);
+	devices_close(&probe);
 	buffer_free_all(&probe.buffers);
 	return status;
 }

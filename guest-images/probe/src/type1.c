@@ -15,10 +15,13 @@
 #define IOMMU_INFO_MAX 65536u
 #define IOVA_RANGES_MAX 1024u
 
-static int open_container(struct vfio *vfio, struct reply *reply)
+static int open_container(struct vfio *vfio, const struct vfio *share, struct reply *reply)
 {
-	int answer, error = vfio_open_file(vfio->backend->container, &vfio->container, reply);
+	int answer, error;
 
+	if (share)
+		return vfio_share_file(share->container, "dup:container", &vfio->container, reply);
+	error = vfio_open_file(vfio->backend->container, &vfio->container, reply);
 	if (error)
 		return error;
 	answer = ioctl(vfio->container, VFIO_GET_API_VERSION);
@@ -103,15 +106,16 @@ static int get_iommu_info(struct vfio *vfio, struct reply *reply)
 	return error;
 }
 
-static int type1_open(struct vfio *vfio, struct reply *reply)
+static int type1_open(struct vfio *vfio, const struct vfio *share, struct reply *reply)
 {
-	int error = open_container(vfio, reply);
+	int error = open_container(vfio, share, reply);
 
 	if (!error)
-		error = vfio_open_group(vfio, vfio->container, reply);
+		error = vfio_open_group(vfio, vfio->container, share, reply);
 	if (error)
 		return error;
-	if (ioctl(vfio->container, VFIO_SET_IOMMU, (unsigned long)vfio->backend->iommu))
+	/* A shared container has its IOMMU. */
+	if (!share && ioctl(vfio->container, VFIO_SET_IOMMU, (unsigned long)vfio->backend->iommu))
 		return reply_fail(reply, "VFIO_SET_IOMMU", errno, NULL);
 	error = vfio_open_group_device(vfio, reply);
 	return error ? error : get_iommu_info(vfio, reply);

@@ -64,21 +64,20 @@ int vfio_open_file(const char *path, int *ret, struct reply *reply)
 	return 0;
 }
 
-int vfio_open_group(struct vfio *vfio, int fd, struct reply *reply)
+int vfio_share_file(int fd, const char *step, int *ret, struct reply *reply)
+{
+	int shared = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (shared < 0)
+		return reply_fail(reply, step, errno, NULL);
+	*ret = shared;
+	return 0;
+}
+
+static int join_group(struct vfio *vfio, int fd, unsigned int number, struct reply *reply)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
-	unsigned int number = 0;
-	char path[32];
-	int error = pci_iommu_group(vfio->bdf, &number);
 
-	if (error)
-		return reply_fail(reply, "readlink:iommu_group", -error, NULL);
-	snprintf(path, sizeof(path), "/dev/vfio/%u", number);
-	error = vfio_open_file(path, &vfio->group, reply);
-	if (error)
-		return error;
-	json_number(&reply->fields, "group", number);
-	json_text(&reply->fields, "node", path);
 	if (ioctl(vfio->group, VFIO_GROUP_GET_STATUS, &status))
 		return reply_fail(reply, "VFIO_GROUP_GET_STATUS", errno, NULL);
 	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
@@ -87,6 +86,28 @@ int vfio_open_group(struct vfio *vfio, int fd, struct reply *reply)
 	if (ioctl(vfio->group, VFIO_GROUP_SET_CONTAINER, &fd))
 		return reply_fail(reply, "VFIO_GROUP_SET_CONTAINER", errno, NULL);
 	return 0;
+}
+
+int vfio_open_group(struct vfio *vfio, int fd, const struct vfio *share, struct reply *reply)
+{
+	unsigned int number = 0, shared = 0;
+	bool is_shared;
+	char path[32];
+	int error = pci_iommu_group(vfio->bdf, &number);
+
+	if (error)
+		return reply_fail(reply, "readlink:iommu_group", -error, NULL);
+	is_shared = share && !pci_iommu_group(share->bdf, &shared) && shared == number;
+	snprintf(path, sizeof(path), "/dev/vfio/%u", number);
+	if (is_shared)
+		error = vfio_share_file(share->group, "dup:group", &vfio->group, reply);
+	else
+		error = vfio_open_file(path, &vfio->group, reply);
+	if (error)
+		return error;
+	json_number(&reply->fields, "group", number);
+	json_text(&reply->fields, "node", path);
+	return is_shared ? 0 : join_group(vfio, fd, number, reply);
 }
 
 int vfio_open_group_device(struct vfio *vfio, struct reply *reply)
@@ -130,6 +151,7 @@ static int run_open(struct probe *probe, const struct args *args, struct reply *
 {
 	const struct vfio_backend *backend = find_backend(arg_text(args, "mode"));
 	const char *bdf = arg_text(args, "bdf");
+	const struct vfio *share = NULL;
 	struct vfio *vfio = &probe->vfio;
 	int error;
 
@@ -140,9 +162,16 @@ static int run_open(struct probe *probe, const struct args *args, struct reply *
 		return reply_fail(reply, "parse", EINVAL, "bad bdf '%.40s'", bdf);
 	if (vfio->backend)
 		return reply_fail(reply, "vfio", EBUSY, "%s is open", vfio->bdf);
+	if (arg_has(args, "share")) {
+		share = devices_find(probe, arg_text(args, "share"));
+		if (!share || share->backend != backend)
+			return reply_fail(reply, "parse", EINVAL,
+					  "no device '%.40s' is open in this mode",
+					  arg_text(args, "share"));
+	}
 	vfio->backend = backend;
 	strcpy(vfio->bdf, bdf);
-	error = backend->open(vfio, reply);
+	error = backend->open(vfio, share, reply);
 	if (error) {
 		vfio_close(vfio);
 		return error;
@@ -218,6 +247,7 @@ static int run_reset(struct probe *probe, const struct args *args, struct reply 
 static const struct key open_keys[] = {
 	{ "bdf", KEY_TEXT, NEED, NULL },
 	{ "mode", KEY_TEXT, NEED, NULL },
+	{ "share", KEY_TEXT, MAY, NULL },
 	{ 0 },
 };
 

@@ -3,7 +3,7 @@
  * vfio.h - one device opened through VFIO.
  *
  * How memory gets mapped is a backend's business: a row in a table, chosen by the
- * name of the mode. At most one device is open at a time.
+ * name of the mode.
  */
 #ifndef PROBE_VFIO_H
 #define PROBE_VFIO_H
@@ -35,8 +35,11 @@ struct vfio_backend {
 	/* What maps and unmaps, as a reply names the step. */
 	const char *map_step;
 	const char *unmap_step;
-	/* Open all of vfio->bdf; on failure whatever is open is closed by the caller. */
-	int (*open)(struct vfio *vfio, struct reply *reply);
+	/*
+	 * Open all of vfio->bdf, with the mappings of @share unless it is NULL: an open
+	 * device of the same backend. On failure the caller closes whatever is open.
+	 */
+	int (*open)(struct vfio *vfio, const struct vfio *share, struct reply *reply);
 	/* 0 or -errno. @size of unmap returns what was unmapped. */
 	int (*map)(struct vfio *vfio, const struct vfio_mapping *mapping);
 	int (*unmap)(struct vfio *vfio, uint32_t ioas, uint64_t iova, uint64_t *size);
@@ -83,8 +86,13 @@ void vfio_close(struct vfio *vfio);
 
 /* Steps that backends share; their failures are in the reply. */
 int vfio_open_file(const char *path, int *ret, struct reply *reply);
-/* Open the group of vfio->bdf and put it into the container or iommufd @fd. */
-int vfio_open_group(struct vfio *vfio, int fd, struct reply *reply);
+/* A second descriptor of what @fd is; @step names it in the reply. */
+int vfio_share_file(int fd, const char *step, int *ret, struct reply *reply);
+/*
+ * Open the group of vfio->bdf and put it into the container or iommufd @fd. A group
+ * opens once: one that @share, unless NULL, has open is there already.
+ */
+int vfio_open_group(struct vfio *vfio, int fd, const struct vfio *share, struct reply *reply);
 /* Open the device of the group; over an iommufd that binds and attaches it. */
 int vfio_open_group_device(struct vfio *vfio, struct reply *reply);
 /* Ask the open device what it has, and report it. */

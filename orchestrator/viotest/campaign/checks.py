@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -17,31 +17,39 @@ from viotest.errors import UntestableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from viotest.campaign.session import Session
+    from viotest.campaign.guests import Guests
     from viotest.report.results import CheckResult
 
-_OK = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
+_OK = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 
 
 def put_checks(
-    session: Session,
+    guests: Guests,
     *,
     show: Callable[[CheckResult], None],
     log: Path,
     suite: Path | None = None,
-) -> Sequence[CheckResult]:
-    """Put the scenario's checks to a guest.
+) -> Sequence[str]:
+    """Put the scenario's checks to its guests, one after the other.
 
-    :param session: The guest; it may still be booting.
+    :param guests: The first may be booting already.
     :param show: Called with every result as it comes.
     :param log: Where pytest's own output goes.
     :param suite: A folder of tests named as the catalog's; default: the suite.
-    :return: The results, in the order in which they came.
+    :return: The ids of the checks that there was no guest for.
     :raise KeyboardInterrupt: When the user interrupted the checks.
     :raise UntestableError: When pytest itself failed.
     """
+    collector = Collector(guests, show)
+    run_pytest(suite_arguments(suite), collector, log)
+    done = {result.id for result in collector.results}
+    return [check for check in collector.wanted if check not in done]
+
+
+def suite_arguments(suite: Path | None = None) -> list[str]:
+    """Return pytest's arguments for a suite; default: the one that we ship."""
     folder = os.fspath(suite or Path(viotest.suite.__file__).parent)
-    args = [
+    return [
         # The user's own pytest configuration and plugins are none of ours.
         "--config-file", os.devnull,
         "--rootdir", folder,
@@ -54,19 +62,32 @@ def put_checks(
         "--capture", "no",
         folder,
     ]  # fmt: skip
-    collector = Collector(session, show)
+
+
+class Interruptible(Protocol):
+    """A pytest plugin that knows whether the user has had enough."""
+
+    interrupted: bool
+
+
+def run_pytest(arguments: list[str], plugin: Interruptible, log: Path) -> None:
+    """Run pytest in this process, as if the user's environment said nothing of it.
+
+    :param arguments: Its arguments.
+    :param plugin: Ours.
+    :param log: Where its output goes.
+    :raise KeyboardInterrupt: When the user interrupted it.
+    :raise UntestableError: When it failed itself.
+    """
     with log.open("w") as out, contextlib.redirect_stdout(out), _own_environment():
         try:
-            code = pytest.main(args, plugins=[collector])
+            code = pytest.main(arguments, plugins=[plugin])
         finally:
             # Interrupted before its session has begun, pytest trips over itself.
-            if collector.interrupted:
+            if plugin.interrupted:
                 raise KeyboardInterrupt
-    # Without a lost guest to stop for it is a suite that cannot even be read.
-    stopped = code is pytest.ExitCode.INTERRUPTED and session.broken is None
-    if code not in _OK or stopped:
+    if code not in _OK:
         raise UntestableError(f"pytest ended with {code!r}", hint=f"see {log}")
-    return collector.results
 
 
 @contextlib.contextmanager

@@ -51,13 +51,14 @@ def check_out(out: Path | None, *, log_records: int = Scenario.log_records) -> N
         )
 
 
-def check_memory(scenario: Scenario) -> None:
-    """Refuse a guest that this host has not the memory for.
+def check_memory(scenario: Scenario, *, guests: int = 1) -> None:
+    """Refuse guests that this host has not the memory for.
 
+    :param guests: How many there are at once.
     :raise UsageError: When there is too little.
     """
     available = _available_mem()
-    needed = scenario.mem + _OVERHEAD_MEM
+    needed = guests * (scenario.mem + _OVERHEAD_MEM)
     if available is not None and needed > available:
         raise UsageError(
             f"--mem {scenario.mem}: too little memory: {available} MiB available",
@@ -77,9 +78,11 @@ def default_parent() -> Path:
     return Path.cwd() / "viotest-runs"
 
 
-def make_folder(out: Path | None) -> Path:
+def make_folder(out: Path | None, *, parent: Path | None = None) -> Path:
     """Make the run folder, mode 0700, and return its absolute path.
 
+    :param out: The folder that the user named; None: a new one, called after the time.
+    :param parent: Where that goes; default: where runs go.
     :raise UsageError: When it cannot be made.
     """
     try:
@@ -87,7 +90,7 @@ def make_folder(out: Path | None) -> Path:
             out.mkdir(mode=0o700, parents=True, exist_ok=True)
             out.chmod(0o700)
             return out
-        parent = default_parent()
+        parent = parent or default_parent()
         parent.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         for i in range(1000):

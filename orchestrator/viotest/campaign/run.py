@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from viotest.campaign.accel import AccelChoice, choose_accel
 from viotest.campaign.causes import cause_of
+from viotest.campaign.execution import Execution
 from viotest.campaign.folder import check_memory, check_out, make_folder
 from viotest.campaign.plan import Assets, Plan
 from viotest.campaign.proc import process_start_ns
@@ -22,26 +23,27 @@ from viotest.provision.initramfs import provide_initramfs
 from viotest.provision.kernel import provide_kernel
 from viotest.provision.modules import module_name
 from viotest.provision.qemu import provide_qemu
-from viotest.report.device_log import summary, timeline_events
+from viotest.report.device_log import add_counters, summary
 from viotest.report.junit import junit_xml
-from viotest.report.results import Category, Cause, RunResult, judge
+from viotest.report.results import Outcome as CheckOutcome
+from viotest.report.results import RunResult, judge
 from viotest.report.summary import Narrator
-from viotest.report.timeline import Event, Timeline
+from viotest.report.timeline import Timeline
 from viotest.scenario.model import Accel
 from viotest.scenario.options import scenario_config
 from viotest.scenario.topology import build_topology
 from viotest.suite.catalog import CHECKS
 
 if TYPE_CHECKING:
+    from viotest.campaign.execution import Executing, Outcome
     from viotest.provision.progress import Progress
-    from viotest.report.results import CheckResult
+    from viotest.report.results import Cause, CheckResult
     from viotest.report.summary import Terminal
     from viotest.scenario.model import Scenario
     from viotest.scenario.options import Settings
 
 RESULTS = "results.json"
 JUNIT = "junit.xml"
-PYTEST_LOG = "pytest.log"
 TIMELINE = "timeline.jsonl"
 
 # A KVM that works boots in seconds; one that does not may say nothing at all.
@@ -148,7 +150,7 @@ def run(settings: Settings, progress: Progress, terminal: Terminal) -> int:
     """
     start_ns = process_start_ns()
     check_out(settings.out, log_records=settings.scenario.log_records)
-    check_memory(settings.scenario)
+    check_memory(settings.scenario, guests=workers_of(settings))
     plan, choice = prepare(settings.scenario, progress, may_boot=not settings.dry_run)
     if settings.dry_run:
         terminal.line(dry_run(plan).rstrip())
@@ -159,114 +161,120 @@ def run(settings: Settings, progress: Progress, terminal: Terminal) -> int:
     show = Narrator(start_ns) if settings.verbose else None
     timeline = Timeline(folder / TIMELINE, show=show)
     timeline.record("run", "start", {}, start_ns)
-    execution = _Execution(plan, folder, timeline, reporter)
-    execution.run()
-    result = execution.result(choice, start_ns)
+    execution = _execution(settings, plan, folder, timeline, reporter, start_ns)
+    outcome = execution.run()
+    result = run_result(outcome, plan, choice, start_ns)
     (folder / RESULTS).write_text(json.dumps(result.to_json(), indent=2) + "\n")
     (folder / JUNIT).write_text(junit_xml(result))
-    if execution.interrupted:
+    if outcome.interrupted:
         raise KeyboardInterrupt
     reporter.finish(result, folder)
     return result.verdict.exit_code
 
 
-class _Execution:
-    """The part of a run in which processes exist."""
+def workers_of(settings: Settings) -> int:
+    """Return how many workers a run uses: a mode is the least that one can have."""
+    return min(settings.workers, len(settings.scenario.modes))
 
-    def __init__(
-        self, plan: Plan, folder: Path, timeline: Timeline, reporter: _Reporter
-    ) -> None:
-        self._plan = plan
-        self._folder = folder
-        self._timeline = timeline
-        self._reporter = reporter
-        self._session = Session(plan, folder, timeline)
-        self._checks: list[CheckResult] = []
-        self._broken: Cause | None = None
-        self._dmesg: list[Event] = []
-        self._cpu: dict[str, float] = {}
-        #: The user did not want to wait for the end.
-        self.interrupted = False
 
-    def run(self) -> None:
-        """Boot, check, end; what breaks is kept as the cause.
+def _execution(
+    settings: Settings,
+    plan: Plan,
+    folder: Path,
+    timeline: Timeline,
+    reporter: _Reporter,
+    start_ns: int,
+) -> Executing:
+    workers = workers_of(settings)
+    if workers == 1:
+        return Execution(plan, folder, timeline, reporter.check)
+    # Late: most runs do without xdist.
+    from viotest.campaign.parallel import ParallelExecution
 
-        The timeline is completed whatever happens.
-        """
-        try:
-            with self._session as session:
-                self._put_checks(session)
-                session.mark("verdict")
-                self._cpu = session.cpu_seconds()
-                session.tie_clock()
-                self._dmesg = [
-                    Event(ns, "dmesg", "line", {"text": text})
-                    for ns, text in session.guest_dmesg()
-                ]
-        except KeyboardInterrupt:
-            self.interrupted = True
-            self._broken = Cause(Category.INFRA, "interrupted")
-        except UsageError:
-            raise
-        except ViotestError as error:
-            # A teardown that went wrong does not make the first cause unsaid.
-            cause = cause_of(error, booted=self._session.booted)
-            self._broken = self._session.broken or cause
-        finally:
-            self._session.mark("end")
-            self._timeline.finish([*self._dmesg, *self._device_events()])
-        self._broken = self._broken or self._session.broken
+    return ParallelExecution(
+        plan,
+        folder,
+        timeline,
+        reporter.check,
+        workers=workers,
+        narrate_from_ns=start_ns if settings.verbose else None,
+    )
 
-    def _put_checks(self, session: Session) -> None:
-        # Late: the guest boots while Python imports pytest.
-        from viotest.campaign.checks import put_checks
 
-        put_checks(session, show=self._take, log=self._folder / PYTEST_LOG)
+def run_result(
+    outcome: Outcome, plan: Plan, choice: AccelChoice, start_ns: int
+) -> RunResult:
+    """Return what a run came to.
 
-    def _take(self, result: CheckResult) -> None:
-        self._checks.append(result)
-        self._reporter.check(result)
+    :param outcome: What its execution came to.
+    :param plan: What a guest was.
+    :param choice: Which accelerator, and why.
+    :param start_ns: When the run began.
+    """
+    scenario, assets = plan.scenario, plan.assets
+    required = [check.name for check in CHECKS if check.required]
+    booted = any(guest.booted for guest in outcome.guests)
+    verdict, cause = judge(
+        outcome.checks,
+        [] if scenario.checks else required,
+        _telling(outcome),
+        broken_is_bad=scenario.boot_fail_is_bad and not booted,
+        not_run=outcome.not_run,
+        any_mode=scenario.any_mode,
+    )
+    return RunResult(
+        verdict=verdict,
+        cause=cause,
+        scenario=scenario_config(scenario),
+        qemu={"version": assets.qemu.version, "origin": assets.qemu.origin},
+        kernel={
+            "spec": assets.kernel.spec,
+            "release": assets.kernel.release,
+            "pvh": assets.kernel.pvh,
+        },
+        accel={"chosen": str(choice.chosen), "reason": choice.reason},
+        phases=_phases(outcome, start_ns),
+        checks=outcome.checks,
+        device=_device_summary(outcome),
+        clock=outcome.guests[0].clock if outcome.guests else {},
+        cpu=_cpu(outcome),
+        seconds=(time.monotonic_ns() - start_ns) / 1e9,
+        guests=outcome.guests,
+        not_run=outcome.not_run,
+    )
 
-    def _device_events(self) -> list[Event]:
-        with contextlib.suppress(ViotestError):  # the device never came up
-            return list(timeline_events(self._session.device_log()))
-        return []
 
-    def _device_summary(self) -> dict[str, object] | None:
-        with contextlib.suppress(ViotestError):  # the device never came up
-            return summary(self._session.device_log().counters())
-        return None
+# Which of the losses explains the verdict: that of the first check that failed, if it
+# was lost in it, else the first of all.
+def _telling(outcome: Outcome) -> Cause | None:
+    failed = [c.reason for c in outcome.checks if c.outcome is CheckOutcome.FAIL]
+    for loss in outcome.losses:
+        if failed[:1] == [loss.text]:
+            return loss
+    return outcome.losses[0] if outcome.losses else None
 
-    def result(self, choice: AccelChoice, start_ns: int) -> RunResult:
-        """Return what the run came to."""
-        scenario, assets = self._plan.scenario, self._plan.assets
-        required = [check.name for check in CHECKS if check.required]
-        wanted = [] if scenario.checks else required
-        verdict, cause = judge(
-            self._checks,
-            wanted,
-            self._broken,
-            broken_is_bad=scenario.boot_fail_is_bad and not self._session.booted,
-            any_mode=scenario.any_mode,
-        )
-        marks = self._session.marks
-        names = ("launched", "kernel", "beacon", "ssh", "first-check", "verdict", "end")
-        phases = {n: (marks[n] - start_ns) / 1e9 for n in names if n in marks}
-        return RunResult(
-            verdict=verdict,
-            cause=cause,
-            scenario=scenario_config(scenario),
-            qemu={"version": assets.qemu.version, "origin": assets.qemu.origin},
-            kernel={
-                "spec": assets.kernel.spec,
-                "release": assets.kernel.release,
-                "pvh": assets.kernel.pvh,
-            },
-            accel={"chosen": str(choice.chosen), "reason": choice.reason},
-            phases=phases,
-            checks=self._checks,
-            device=self._device_summary(),
-            clock=self._session.clock,
-            cpu=self._cpu,
-            seconds=(time.monotonic_ns() - start_ns) / 1e9,
-        )
+
+def _phases(outcome: Outcome, start_ns: int) -> dict[str, float]:
+    names = ("launched", "kernel", "beacon", "ssh", "first-check")
+    firsts = [g.marks for g in outcome.guests]
+    found = {
+        name: min(marks[name] for marks in firsts if name in marks)
+        for name in names
+        if any(name in marks for marks in firsts)
+    }
+    return {n: (ns - start_ns) / 1e9 for n, ns in (found | outcome.marks).items()}
+
+
+def _device_summary(outcome: Outcome) -> dict[str, object] | None:
+    counted = [g.counters for g in outcome.guests if g.counters is not None]
+    return summary(add_counters(counted)) if counted else None
+
+
+def _cpu(outcome: Outcome) -> dict[str, float]:
+    if "verdict" not in outcome.marks:
+        return {}
+    both = {
+        name: sum(guest.cpu.get(name, 0.0) for guest in outcome.guests)
+        for name in ("device", "qemu")
+    }
+    return {"orchestrator": outcome.cpu} | both

@@ -4,22 +4,26 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any, Self
 
 from viotest.campaign.janitor import start_janitor
 from viotest.campaign.plan import INITRD
-from viotest.campaign.proc import process_cpu_seconds
+from viotest.campaign.proc import process_cpu_seconds, process_threads
 from viotest.guest.clock import tie_clocks
 from viotest.guest.guest import Guest
 from viotest.guest.keys import GuestKeys
 from viotest.machine import names
-from viotest.machine.argv import vfio_user_sockets
+from viotest.machine.arch import require_arch
+from viotest.machine.argv import (
+    endpoint_image,
+    vfio_user_device,
+    vfio_user_sockets,
+)
 from viotest.machine.launch import Launch, start_machine
 from viotest.provision.cpio import concat_initramfs, overlay_cpio
 from viotest.provision.overlay import run_overlay
 from viotest.report.device_log import DeviceLog
-from viotest.scenario.model import Iommu, Phase
+from viotest.scenario.model import Iommu, Phase, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,11 +31,15 @@ if TYPE_CHECKING:
 
     from viotest.campaign.plan import Plan
     from viotest.guest.clock import ClockMap
+    from viotest.guest.guest import ProbeProcess
+    from viotest.guest.kernel_log import Splat
     from viotest.guest.probe import Probe
+    from viotest.guest.ssh import ExecResult
+    from viotest.machine.hotplug import Unplug
     from viotest.machine.launch import RunningMachine
     from viotest.report.results import Cause
     from viotest.report.timeline import Timeline
-    from viotest.scenario.model import Scenario, Topology
+    from viotest.scenario.model import EndpointFunction, Scenario, Topology
 
 # What the modules need on this machine: see reference "MSI not isolated" in the
 # failure texts. busybox insmod ignores the kernel command line.
@@ -39,6 +47,9 @@ _MODULE_PARAMS = (
     "vfio_iommu_type1 allow_unsafe_interrupts=1",
     "iommufd allow_unsafe_interrupts=1",
 )
+
+#: For one command of QEMU's monitor.
+_ANSWER_TIMEOUT = 10.0
 
 _KMSG_MARK = "viotest: end of the checks"
 
@@ -62,6 +73,7 @@ class Session:
         self._guest: Guest | None = None
         self._clock: ClockMap | None = None
         self._keys = GuestKeys.generate()
+        self._rebooted = False
         self.timeline = timeline
         #: CLOCK_MONOTONIC nanoseconds at which phases were reached.
         self.marks: dict[str, int] = {}
@@ -91,7 +103,11 @@ class Session:
             folder=self._folder,
             qemu_argv=tuple(self._plan.qemu_argv()),
             device_argv=tuple(self._plan.device_argv()),
-            sockets=vfio_user_sockets(self._plan.topology),
+            sockets=tuple(
+                name
+                for name in vfio_user_sockets(self._plan.topology)
+                if name not in self._pluggable_sockets()
+            ),
             launch_timeout=self.seconds(Phase.LAUNCH),
             shutdown_timeout=self.seconds(Phase.TEARDOWN),
         )
@@ -144,9 +160,66 @@ class Session:
         :raise GuestLostError: When the guest does not come up, or is lost since.
         :raise GuestError: When SSH does not work.
         """
+        return self._connected().probe
+
+    def exec(self, command: str, *, timeout: float) -> ExecResult:
+        """Run a shell command in the guest, as root.
+
+        :param command: The command.
+        :param timeout: Seconds.
+        :raise GuestLostError: As :meth:`probe`.
+        :raise GuestError: When there is no result.
+        """
+        return self._connected().exec(command, timeout=timeout)
+
+    def image(self, endpoint: EndpointFunction) -> Path | None:
+        """Return the file with the blocks of an endpoint; None if it has none."""
+        name = endpoint_image(endpoint)
+        return None if name is None else self._folder / name
+
+    def _connected(self) -> Guest:
         if self._guest is None:
             self._guest = self._connect()
-        return self._guest.probe
+        return self._guest
+
+    def start_probe(self) -> contextlib.AbstractContextManager[ProbeProcess]:
+        """Run another probe in the guest, to be killed at will."""
+        return self._connected().start_probe(timeout=self.seconds(Phase.CONNECT))
+
+    def plug(self, endpoint: EndpointFunction) -> None:
+        """Plug an endpoint in again that was unplugged.
+
+        :raise MonitorError: When QEMU refuses.
+        """
+        assert self._running is not None
+        arch = require_arch(self.scenario.arch)
+        device = vfio_user_device(endpoint, self.topology, arch)
+        self._running.machine.hotplug.plug(device)
+
+    def unplug(self, endpoint: EndpointFunction) -> Unplug:
+        """Ask the guest to give an endpoint back that is behind a root port.
+
+        :raise MonitorError: When QEMU refuses.
+        """
+        assert self._running is not None
+        return self._running.machine.hotplug.unplug(endpoint.name)
+
+    def wait_for_unplug(self, unplug: Unplug) -> None:
+        """Wait until the guest has given an endpoint back.
+
+        :raise MachineError: When it does not.
+        :raise GuestLostError: When the guest is lost meanwhile.
+        """
+        assert self._running is not None
+        unplug.wait(self._running.watch, self.seconds(Phase.CHECK) / 2)
+
+    # Their names stay, for QEMU to connect to again.
+    def _pluggable_sockets(self) -> set[str]:
+        return {
+            endpoint.socket
+            for endpoint in self.topology.endpoints
+            if endpoint.spec.place is Place.HOTPLUG
+        }
 
     def wait_for_beacon(self, timeout: float) -> None:
         """Wait for the guest's word that it is ready.
@@ -161,18 +234,46 @@ class Session:
         # The guest's clock starts when its kernel does.
         self.marks["kernel"] = beacon.time_ns - beacon.monotonic_ns
 
+    def reboot(self) -> None:
+        """Let the guest reboot; :meth:`probe` returns the same probe, started anew.
+
+        :raise GuestLostError: When it does not come up again.
+        :raise GuestError: When SSH does not work.
+        """
+        probe = self.probe()
+        assert self._running is not None
+        assert self._guest is not None
+        machine = self._running.machine
+        marks = dict(self.marks)
+        machine.allow_reboot(True)
+        machine.console.forget_beacon()
+        self._guest.exec("reboot", timeout=self.seconds(Phase.CONNECT))
+        self.wait_for_beacon(self.seconds(Phase.BOOT))
+        # From here on a reboot is again what nobody asked for.
+        machine.allow_reboot(False)
+        self._guest.close()
+        self._guest = self._connect_ssh(probe)
+        # They tell how long the run's first boot took.
+        self.marks |= marks
+        self._rebooted = True
+
     def _connect(self) -> Guest:
         self.wait_for_beacon(self.seconds(Phase.BOOT))
+        return self._connect_ssh(None)
+
+    def _connect_ssh(self, probe: Probe | None) -> Guest:
         assert self._running is not None
         watch, record = self._running.watch, self.timeline.record
         timeout = self.seconds(Phase.CONNECT)
         with self.phase(Phase.CONNECT):
             sock = self._running.machine.connect_ssh()
             guest = self._stack.enter_context(
-                Guest(sock, self._keys, watch, record=record)
+                Guest(sock, self._keys, watch, record=record, probe=probe)
             )
             guest.connect(timeout=timeout)
             self.mark("ssh")
+            # What the boot has said is no check's fault: see the records of guests.
+            guest.probe.call("dmesg", clear=1)
             self._clock = guest.measure_clock(timeout=timeout)
         return guest
 
@@ -182,10 +283,15 @@ class Session:
         """Return the deadline of a phase."""
         return self.scenario.timeout(phase, self._plan.accel)
 
-    def phase(self, phase: Phase) -> contextlib.AbstractContextManager[None]:
-        """Make the guest count as lost when the body outlasts the phase."""
+    def phase(
+        self, phase: Phase, *, scale: float = 1.0
+    ) -> contextlib.AbstractContextManager[None]:
+        """Make the guest count as lost when the body outlasts the phase.
+
+        :param scale: How many times its deadline the body may take.
+        """
         assert self._running is not None
-        return self._running.watch.phase(phase, self.seconds(phase))
+        return self._running.watch.phase(phase, scale * self.seconds(phase))
 
     def check_alive(self, *, timeout: float = 0.0) -> None:
         """Raise if the guest is lost.
@@ -205,14 +311,37 @@ class Session:
         """Note that a phase has been reached, now."""
         self.marks[name] = self.timeline.mark(name)
 
+    def new_splats(self) -> list[Splat]:
+        """Return what the guest's kernel has complained of since the last call.
+
+        :raise GuestLostError: When the guest is lost.
+        :raise GuestError: When it does not answer.
+        """
+        assert self._guest is not None
+        # The answer passes by its kernel_log, as those to the checks' own reading do.
+        self._guest.probe.call("dmesg")
+        return self._guest.kernel_log.splats()
+
     def cpu_seconds(self) -> dict[str, float]:
-        """Return the CPU time of each process so far, user and system."""
+        """Return the CPU time of both processes so far, user and system."""
         assert self._running is not None
         return {
-            "orchestrator": time.process_time(),
             "device": process_cpu_seconds(self._running.device.process.pid),
             "qemu": process_cpu_seconds(self._running.machine.process.pid),
         }
+
+    def vcpu_threads(self) -> list[int]:
+        """Return the ids of the threads that are the guest's CPUs."""
+        assert self._running is not None
+        monitor = self._running.machine.monitor
+        cpus = monitor.execute("query-cpus-fast", timeout=_ANSWER_TIMEOUT)
+        assert isinstance(cpus, list)
+        return [int(cpu["thread-id"]) for cpu in cpus]
+
+    def device_threads(self) -> list[int]:
+        """Return the ids of the device's threads."""
+        assert self._running is not None
+        return process_threads(self._running.device.process.pid)
 
     @property
     def clock(self) -> Mapping[str, object]:
@@ -234,7 +363,8 @@ class Session:
         if self._guest is None or self._clock is None or self.broken is not None:
             return
         self._clock = tie_clocks(self._clock, self._guest.measure_clock())
-        self.marks["kernel"] = self._clock.host_ns(0)
+        if not self._rebooted:
+            self.marks["kernel"] = self._clock.host_ns(0)
 
     def guest_dmesg(self) -> list[tuple[int, str]]:
         """Return the guest's kernel log with host CLOCK_MONOTONIC nanoseconds.

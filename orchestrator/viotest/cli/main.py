@@ -3,24 +3,26 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import logging
 import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from viotest import __version__
 from viotest.cli.bench import add_bench_parser
 from viotest.cli.conformance import add_conformance_parser
 from viotest.cli.kernel import add_kernel_parser
+from viotest.cli.mutants import add_mutants_parser
+from viotest.cli.parser import Parser
 from viotest.cli.run import add_run_parser
 from viotest.cli.trace import add_trace_parser
 from viotest.errors import UsageError, ViotestError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
     from types import FrameType
 
@@ -32,14 +34,8 @@ EXIT_INTERRUPTED = 130
 _POLITE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class _Parser(argparse.ArgumentParser):
-    # What is wrong is said in one line, as every other wrong input.
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"see {self.prog} --help")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="viotest",
         description="Does VFIO passthrough behind a virtio-iommu work, or why not?",
         allow_abbrev=False,
@@ -51,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add_kernel_parser(commands)
     add_bench_parser(commands)
     add_conformance_parser(commands)
+    add_mutants_parser(commands)
     add_trace_parser(commands, run_parser)
     return parser
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from viotest.cli.common import check_mutants
+from viotest.cli.parser import Parser
 from viotest.errors import UsageError
 from viotest.scenario.options import (
     OPTIONS,
@@ -25,9 +26,11 @@ from viotest.scenario.options import (
 from viotest.suite.catalog import CHECKS, NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from viotest.scenario.model import Scenario
+    from viotest.scenario.options import Settings
 
 #: Read from the working directory if ``--config`` is not given.
 DEFAULT_CONFIG = "viotest.toml"
@@ -62,7 +65,8 @@ def add_run_parser(commands: Any) -> argparse.ArgumentParser:
 def _add_option(
     parser: argparse.ArgumentParser, name: str, kind: Kind, metavar: str, text: str
 ) -> None:
-    flags = ["-v", f"--{name}"] if name == "verbose" else [f"--{name}"]
+    short = {"verbose": ["-v"], "workers": ["-n"]}.get(name, [])
+    flags = [*short, f"--{name}"]
     help_text = text.replace("%", "%%")
     if kind is Kind.FLAG:
         parser.add_argument(
@@ -135,18 +139,36 @@ def _check_modes(scenario: Scenario) -> None:
         )
 
 
-def run_command(arguments: argparse.Namespace) -> int:
-    """Carry out ``viotest run``.
-
-    :return: The exit code.
-    :raise ViotestError: As :func:`viotest.campaign.run.run`.
-    """
+def _settings(arguments: argparse.Namespace) -> Settings:
     given = vars(arguments)
     raw = _config_raw(given["config"]) | raw_from_environment(os.environ)
     raw |= {o.name: given[o.name] for o in OPTIONS if given[o.name] is not None}
     settings = parse_settings(raw, checks=NAMES)
     _check_modes(settings.scenario)
     check_mutants(settings.scenario.mutants)
+    return settings
+
+
+def scenario_from(argv: Sequence[str]) -> Scenario:
+    """Return the scenario that ``viotest run ARGV`` would carry out.
+
+    For commands that boot guests of their own; how a run shows itself is ignored.
+
+    :raise UsageError: When an option is wrong.
+    """
+    parser = Parser(prog="viotest")
+    add_run_parser(parser.add_subparsers())
+    arguments = parser.parse_args(["run", *argv])
+    return _settings(arguments).scenario
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Carry out ``viotest run``.
+
+    :return: The exit code.
+    :raise ViotestError: As :func:`viotest.campaign.run.run`.
+    """
+    settings = _settings(arguments)
     from viotest.campaign.run import run
     from viotest.provision.progress import TerminalProgress
     from viotest.report.summary import Terminal

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from viotest.guest.clock import ClockMap, RoundTrip, map_clock
 from viotest.guest.errors import GuestError
+from viotest.guest.kernel_log import KernelLog
 from viotest.guest.probe import Probe
 from viotest.guest.ssh import SshSession
 from viotest.machine.record import ignore
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
     from types import TracebackType
 
     from viotest.guest.keys import GuestKeys
@@ -27,6 +30,31 @@ PROBE_COMMAND = "exec vfio-probe"
 _CLOCK_TRIPS = 5
 
 
+class ProbeProcess:
+    """A vfio-probe of its own process, to be killed at will.
+
+    :param guest: Where it runs.
+    :param channel: The way to it.
+    """
+
+    def __init__(self, guest: Guest, channel: LineChannel) -> None:
+        self._guest = guest
+        self._channel = channel
+        #: The program.
+        self.probe = Probe(channel)
+        stat = self.probe.call("read", path="/proc/self/stat")["text"]
+        self._pid = int(str(stat).split(maxsplit=1)[0])
+
+    def kill(self, *, timeout: float) -> None:
+        """Send it SIGKILL, and wait until the kernel has closed what it had open.
+
+        :param timeout: Seconds.
+        :raise GuestError: When it does not end.
+        """
+        self._guest.exec(f"kill -9 {self._pid}", timeout=timeout)
+        self._channel.wait_for_end(timeout)
+
+
 class Guest:
     """A guest that has sent its beacon.
 
@@ -35,6 +63,7 @@ connect_ssh`); the guest's from now on.
     :param keys: The keys that were put into its initramfs.
     :param watch: Ends everything that blocks when it is lost.
     :param record: Takes what happens, source "guest".
+    :param probe: That of the guest before it was rebooted, to be driven on.
     """
 
     def __init__(
@@ -44,11 +73,14 @@ connect_ssh`); the guest's from now on.
         watch: LossWatch,
         *,
         record: Recorder = ignore,
+        probe: Probe | None = None,
     ) -> None:
         self._ssh = SshSession(sock, keys, watch)
         self._record = record
         self._channel: LineChannel | None = None
-        self._probe: Probe | None = None
+        self._probe = probe
+        #: What was read of the kernel's log.
+        self.kernel_log = KernelLog()
 
     def __enter__(self) -> Guest:
         return self
@@ -88,7 +120,23 @@ connect_ssh`); the guest's from now on.
         if self._channel is not None:
             self._channel.close()
         self._channel = self._ssh.open_line_channel(PROBE_COMMAND, timeout)
-        self._probe = Probe(self._channel)
+        if self._probe is None:
+            self._probe = Probe(self._channel, on_reply=self.kernel_log.take)
+        else:
+            self._probe.reconnect(self._channel, on_reply=self.kernel_log.take)
+
+    @contextmanager
+    def start_probe(self, *, timeout: float) -> Iterator[ProbeProcess]:
+        """Run another probe, beside the one that is there anyway.
+
+        :param timeout: Seconds, to start it.
+        :raise GuestError: When it cannot be started.
+        """
+        channel = self._ssh.open_line_channel(PROBE_COMMAND, timeout)
+        try:
+            yield ProbeProcess(self, channel)
+        finally:
+            channel.close()
 
     def exec(self, command: str, *, timeout: float) -> ExecResult:
         """Run a shell command as root.

@@ -12,13 +12,17 @@ import errno as errno_module
 import json
 import re
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from viotest.errors import UntestableError, ViotestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    #: Told a command that went well, and its results.
+    OnReply = Callable[[str, Mapping[str, object]], None]
 
 #: Long enough for any command but those with a timeout_ms of their own.
 DEFAULT_TIMEOUT = 30.0
@@ -102,14 +106,46 @@ class ProbeReplyError(UntestableError):
         self.line = line
 
 
+@dataclass
+class _Line:
+    # One process in the guest, and which of its devices commands go to now.
+    transport: Transport
+    on_reply: OnReply | None = None
+    device: str = ""
+
+
 class Probe:
     """A vfio-probe, driven command by command.
 
     :param transport: The way to it.
+    :param on_reply: Told each command that went well, and its results.
     """
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+    def __init__(
+        self, transport: Transport, *, on_reply: OnReply | None = None
+    ) -> None:
+        self._line = _Line(transport, on_reply)
+        self._device = ""
+
+    def reconnect(
+        self, transport: Transport, *, on_reply: OnReply | None = None
+    ) -> None:
+        """Go on with another process; what the old one had open is gone.
+
+        :param transport: The way to it; also for what :meth:`device` returned.
+        :param on_reply: As of the constructor.
+        """
+        self._line.transport, self._line.device = transport, ""
+        self._line.on_reply = on_reply
+
+    def device(self, name: str) -> Probe:
+        """Return the same probe, with a device of its own to open and to use.
+
+        :param name: Any name, 15 characters at most; the probe itself is "".
+        """
+        view = Probe(self._line.transport)
+        view._line, view._device = self._line, name
+        return view
 
     def call(
         self,
@@ -128,9 +164,20 @@ class Probe:
         :raise ProbeError: When a step of the command failed.
         :raise ProbeReplyError: When the answer cannot be understood.
         """
-        line = self._transport.request(format_command(command, **args), timeout)
+        if self._line.device != self._device:
+            self._request("use", timeout, {"device": self._device})
+            self._line.device = self._device
+        return self._request(command, timeout, args)
+
+    def _request(
+        self, command: str, timeout: float, args: Mapping[str, str | int]
+    ) -> Mapping[str, object]:
+        request = format_command(command, **args)
+        line = self._line.transport.request(request, timeout)
         reply = _parse_reply(command, line)
         if reply["ok"]:
+            if self._line.on_reply is not None:
+                self._line.on_reply(command, reply)
             return reply
         match reply:
             case {"op": str(op), "errno": int(errno), "text": str(text)}:

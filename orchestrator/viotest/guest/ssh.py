@@ -246,6 +246,20 @@ class LineChannel:
             self.close()
             raise
 
+    def wait_for_end(self, timeout: float) -> None:
+        """Wait until the command has ended; what it had open is closed then.
+
+        :param timeout: Seconds.
+        :raise GuestTimeoutError: When it goes on.
+        :raise GuestLostError: When the guest is lost meanwhile.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._channel.exit_status_ready():
+            if time.monotonic() > deadline:
+                raise GuestTimeoutError(f"{self._name}: end", timeout)
+            self._channel.status_event.wait(_SLICE)
+            self._watch.check()
+
     def close(self) -> None:
         """End the command; idempotent."""
         self._channel.close()

@@ -108,6 +108,7 @@ def device_config(scenario: Scenario, topology: Topology) -> str:
         "",
         "[polling]",
         f"vcpus = {scenario.smp}",
+        f"us = {scenario.poll_us}",
     ]
     for iommu in topology.iommus:
         lines += ["", "[[iommu]]", *_function_config(iommu)]
@@ -325,6 +326,8 @@ def _endpoint_config(endpoint: EndpointFunction, *, aliased: bool) -> list[str]:
     lines = [f"id = {own:#x}"]
     if aliased and own != endpoint.endpoint_id:
         lines.append(f"requester = {endpoint.endpoint_id:#x}")
+    if endpoint.spec.place is Place.HOTPLUG:
+        lines.append("no_msix = true")
     if endpoint.spec.model is not EndpointModel.DMA_ENGINE:
         lines.append(f"model = {_toml_string(endpoint.spec.model)}")
     image = endpoint_image(endpoint)

@@ -234,6 +234,12 @@ class Console:
         elif _TROUBLE.search(text):
             self._take_trouble(text, time_ns)
 
+    def forget_beacon(self) -> None:
+        """Look for another beacon from now on: the guest is about to reboot."""
+        old, self.ready = self.ready, Latch()
+        self.beacon = None
+        old.close()
+
     def _take_beacon(self, text: str, time_ns: int) -> None:
         beacon = parse_beacon(text, time_ns)
         if beacon is None or self.beacon is not None:

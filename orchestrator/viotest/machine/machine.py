@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from viotest.machine import names
 from viotest.machine.console import Console
 from viotest.machine.errors import MachineError
+from viotest.machine.hotplug import Hotplug
 from viotest.machine.latch import wait_readable
 from viotest.machine.owner import ProcessOwner
 from viotest.machine.process import Process
@@ -18,11 +19,14 @@ from viotest.machine.watch import GuestEnd
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from viotest.machine.folder import RunFolder
     from viotest.machine.qmp import MonitorLoop
     from viotest.machine.record import Recorder
+
+
+_TIMEOUT = 10.0
 
 
 class Machine(ProcessOwner):
@@ -46,13 +50,16 @@ class Machine(ProcessOwner):
         self.end = GuestEnd()
         #: The guest's serial console.
         self.console = Console(folder, record=record)
-        monitor = Monitor("qmp", loop, record=record, on_event=self.end.handle_event)
+        monitor = Monitor("qmp", loop, record=record, on_event=self._handle_event)
+        #: Plugs devices into the running guest.
+        self.hotplug = Hotplug(monitor)
         process = Process("QEMU", argv, folder=folder, log=names.QEMU_OUTPUT)
         super().__init__(process, monitor)
         self._folder = folder
 
     def _launch(self, deadline: float, abort: tuple[int, ...]) -> None:
         self._resources.callback(self.end.latch.close)
+        self._resources.callback(self.hotplug.close)
         self._resources.callback(self.console.close)
         # Both are there before QEMU starts: it connects once, at once.
         self.console.start()
@@ -68,6 +75,18 @@ class Machine(ProcessOwner):
         self.monitor.connect(monitor_sock, timeout=timeout, abort=fds)
         self.console.connected()
         self._folder.hold(names.SSH_SOCKET)
+
+    def _handle_event(self, name: str, data: Mapping[str, object]) -> None:
+        self.end.handle_event(name, data)
+        self.hotplug.handle_event(name, data)
+
+    def allow_reboot(self, allowed: bool) -> None:
+        """Let a reboot of the guest be one, instead of the end of QEMU.
+
+        :raise MonitorError: When QEMU refuses.
+        """
+        action = "reset" if allowed else "shutdown"
+        self.monitor.execute("set-action", {"reboot": action}, timeout=_TIMEOUT)
 
     def connect_ssh(self) -> socket.socket:
         """Return a connection to the guest's SSH port.

@@ -132,6 +132,15 @@ def provide(
         return _load(path) or _build(path, build)
 
 
+def find(kind: str, key: str) -> Entry | None:
+    """Return an entry that is there and whole, or None.
+
+    :param kind: Folder of the cache.
+    :param key: Name of the entry.
+    """
+    return _load(cache_root() / _checked(kind) / _checked(key))
+
+
 @contextlib.contextmanager
 def lock(name: str, progress: Progress, *, what: str) -> Iterator[None]:
     """Hold a lock against other processes that use this cache.
@@ -192,6 +201,16 @@ def read_memo(kind: str, key: str) -> Mapping[str, Any] | None:
     except (OSError, ValueError):
         return None
     return memo if isinstance(memo, dict) else None
+
+
+def memos(kind: str) -> dict[str, Mapping[str, Any]]:
+    """Return every answer of a kind that can be read, by name.
+
+    :param kind: Folder of the cache.
+    """
+    names = [path.stem for path in (cache_root() / _checked(kind)).glob("*.json")]
+    found = ((name, read_memo(kind, name)) for name in sorted(names))
+    return {name: memo for name, memo in found if memo is not None}
 
 
 def write_memo(kind: str, key: str, memo: Mapping[str, Any]) -> None:

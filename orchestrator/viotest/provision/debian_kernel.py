@@ -10,7 +10,7 @@ from viotest.provision import cache
 from viotest.provision.apt import Apt, AptError
 from viotest.provision.debs import unpack
 from viotest.provision.image import parse_config, parse_image, write_image
-from viotest.provision.kernel_options import GUEST_MODULES, OPTIONAL_MODULES
+from viotest.provision.kernel_options import ALL_MODULES
 from viotest.provision.modules import ModuleIndex
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _keep_modules(source: Path, target: Path) -> None:
     index = ModuleIndex(source)
     target.mkdir(parents=True)
     shutil.copy(source / "modules.builtin", target)
-    paths = index.load_order((*GUEST_MODULES, *OPTIONAL_MODULES)).values()
+    paths = index.load_order(ALL_MODULES).values()
     names = [path.relative_to(source) for path in paths]
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)

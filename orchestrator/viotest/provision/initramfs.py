@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from viotest.errors import UsageError
 from viotest.provision import assets, cache
-from viotest.provision.kernel_options import GUEST_MODULES, OPTIONAL_MODULES
+from viotest.provision.kernel_options import (
+    EXTRA_MODULES,
+    GUEST_MODULES,
+    OPTIONAL_MODULES,
+)
 from viotest.provision.userland import probe_key, provide_probe, provide_userland
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from viotest.provision.cpio import CpioWriter
@@ -23,8 +27,10 @@ if TYPE_CHECKING:
     from viotest.provision.progress import Progress
 
 #: Part of the archive's key; goes up when the recipe below changes.
-RECIPE = 1
+RECIPE = 2
 TEMPLATE = "init.sh.j2"
+#: Loads a module that the boot script does not; a program of the guest.
+LOADER = "load-module.sh"
 #: The address that QEMU's user network expects the guest to have.
 ADDRESS = "10.0.2.15"
 NETMASK = "255.255.255.0"
@@ -93,7 +99,8 @@ def provide_initramfs(
     """
     replaced = dict(replace_modules or {})
     template = assets.template(TEMPLATE).read_bytes()
-    recipe = cache.digest_of(RECIPE, template, probe_key(), _FILES, APPLETS)
+    loader = (assets.guest_images() / LOADER).read_bytes()
+    recipe = cache.digest_of(RECIPE, template, loader, probe_key(), _FILES, APPLETS)
     where = [str(path) for path in (kernel.modules, *replaced.values())]
     memo_key = cache.digest_of(recipe, kernel.release, where, list(replaced))
     modules = _remembered_modules(memo_key)
@@ -103,7 +110,8 @@ def provide_initramfs(
         cache.write_memo("initramfs-modules", memo_key, memo)
 
     def build(folder: Path) -> Mapping[str, Any]:
-        _write_archive(folder / "initramfs.cpio", modules, template, progress)
+        scripts = {"viotest/boot": _render(template), "bin/load-module": loader}
+        _write_archive(folder / "initramfs.cpio", modules, scripts, progress)
         return {"modules": list(modules)}
 
     identities = [cache.file_identity(path) for path in modules.values()]
@@ -135,14 +143,14 @@ def _find_modules(kernel: Kernel, replaced: Mapping[str, Path]) -> dict[str, Pat
     if kernel.modules is None:
         return dict(replaced)
     index = ModuleIndex(kernel.modules)
-    modules = index.load_order((*GUEST_MODULES, *OPTIONAL_MODULES))
+    modules = index.load_order((*GUEST_MODULES, *OPTIONAL_MODULES, *EXTRA_MODULES))
     for name in GUEST_MODULES:
         if name not in modules and not index.is_builtin(name):
             what = f"kernel {kernel.spec} ({kernel.release}) has no module {name}"
             raise UsageError(what, hint=f"looked in {kernel.modules}")
     unknown = [name for name in replaced if name not in modules]
     if unknown:
-        raise UsageError(f"the guest loads no module {unknown[0]} to replace")
+        raise UsageError(f"the guest has no module {unknown[0]} to replace")
     modules.update(replaced)
     for name, path in modules.items():
         vermagic = modinfo(read_module(path), "vermagic") or "nothing"
@@ -153,10 +161,13 @@ def _find_modules(kernel: Kernel, replaced: Mapping[str, Path]) -> dict[str, Pat
 
 
 def _write_archive(
-    path: Path, modules: Mapping[str, Path], template: bytes, progress: Progress
+    path: Path,
+    modules: Mapping[str, Path],
+    scripts: Mapping[str, bytes],
+    progress: Progress,
 ) -> None:
     from viotest.provision.cpio import CpioWriter
-    from viotest.provision.modules import read_module
+    from viotest.provision.modules import read_module, with_dependencies
 
     userland = provide_userland(progress)
     probe = provide_probe(progress)
@@ -164,14 +175,29 @@ def _write_archive(
         writer = CpioWriter(file)
         _write_system(writer)
         _write_programs(writer, userland, probe)
-        writer.file("viotest/boot", _render(template), 0o755)
+        for name, text in sorted(scripts.items()):
+            writer.file(name, text, 0o755)
         writer.file("viotest/module-params", b"")
-        writer.file(
-            "viotest/modules", "".join(f"{name}\n" for name in modules).encode()
-        )
-        for name in sorted(modules):
-            writer.file(f"viotest/modules.d/{name}.ko", read_module(modules[name]))
+        data = {name: read_module(path) for name, path in modules.items()}
+        at_boot = with_dependencies(data, (*GUEST_MODULES, *OPTIONAL_MODULES))
+        writer.file("viotest/modules", _lines(at_boot))
+        extra = [" ".join(_loaded_first(data, name)) for name in EXTRA_MODULES]
+        writer.file("viotest/modules.dep", _lines(filter(None, extra)))
+        for name in sorted(data):
+            writer.file(f"viotest/modules.d/{name}.ko", data[name])
         writer.close()
+
+
+def _lines(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _loaded_first(data: Mapping[str, bytes], name: str) -> list[str]:
+    # The module, then what it depends on; nothing for a module that is not there.
+    from viotest.provision.modules import with_dependencies
+
+    order = with_dependencies(data, [name])
+    return [*order[-1:], *order[:-1]]
 
 
 def _write_system(writer: CpioWriter) -> None:

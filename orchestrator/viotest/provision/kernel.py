@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Guest kernels: from Debian, from a file, or from a built tree.
+"""Guest kernels: from Debian, built from source, from a file, or from a built tree.
 
 The main function is :func:`provide_kernel`. Errors: UsageError for a kernel that is
 not there or lacks an option; :class:`~viotest.provision.apt.AptError` for a download.
@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from viotest.errors import UsageError
 from viotest.provision import cache
-from viotest.provision.kernel_options import (
-    GUEST_MODULES,
-    OPTIONAL_MODULES,
-    missing_options,
-)
+from viotest.provision.kernel_options import ALL_MODULES, missing_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +27,8 @@ DEBIAN_KERNELS = {
     "debian:trixie-backports": "trixie-backports",
     "debian:bookworm-backports": "bookworm-backports",
 }
+#: What marks the name of a kernel that was built from source.
+BUILD = "build:"
 #: Part of the keys of entries; goes up when what an entry holds changes.
 RECIPE = 1
 _META_PACKAGE = "linux-image-cloud-amd64"
@@ -56,20 +54,23 @@ class Kernel:
 def provide_kernel(spec: str, modules: str | None, progress: Progress) -> Kernel:
     """Return a kernel, fetching or unpacking what the cache does not have.
 
-    :param spec: ``debian:SUITE``, or the path of a bzImage, a vmlinux or a built tree.
+    :param spec: ``debian:SUITE``, ``build:NAME``, or the path of a bzImage, a vmlinux
+        or a built tree.
     :param modules: ``lib/modules/RELEASE`` for a kernel given as a file.
     :param progress: Where long work is shown.
     :raise UsageError: When there is no such kernel, or it lacks what a guest needs.
     :raise UntestableError: When a package cannot be fetched.
     """
     suite = DEBIAN_KERNELS.get(spec)
-    if suite is None:
+    if suite is None and not spec.startswith(BUILD):
         kernel = _local_kernel(spec, modules, progress)
-    elif modules is None:
-        kernel = _debian_kernel(spec, suite, progress)
-    else:
+    elif modules is not None:
         what = f"--modules {modules} goes with a kernel file, not with {spec}"
         raise UsageError(what)
+    elif suite is not None:
+        kernel = _debian_kernel(spec, suite, progress)
+    else:
+        kernel = _built_kernel(spec, progress)
     missing = missing_options(kernel.config, kernel.release)
     if missing:
         names = ", ".join(option.name for option in missing)
@@ -78,15 +79,36 @@ def provide_kernel(spec: str, modules: str | None, progress: Progress) -> Kernel
     return kernel
 
 
+def find_debian_kernel(spec: str) -> cache.Entry | None:
+    """Return the entry of a kernel of Debian if the cache has it, else None.
+
+    :param spec: One of :data:`DEBIAN_KERNELS`.
+    """
+    return cache.find("kernel", _debian_key(DEBIAN_KERNELS[spec]))
+
+
+def _debian_key(suite: str) -> str:
+    return f"debian-{suite}-{cache.digest_of(RECIPE, ALL_MODULES)}"
+
+
 def _debian_kernel(spec: str, suite: str, progress: Progress) -> Kernel:
     def build(folder: Path) -> Mapping[str, Any]:
         from viotest.provision.debian_kernel import unpack_debian_kernel
 
         return unpack_debian_kernel(_META_PACKAGE, suite, folder, progress)
 
-    wanted = (RECIPE, GUEST_MODULES, OPTIONAL_MODULES)
-    key = f"debian-{suite}-{cache.digest_of(*wanted)}"
+    key = _debian_key(suite)
     entry = cache.provide("kernel", key, build, progress, what=f"kernel {spec}")
+    return _kernel_of(spec, entry)
+
+
+def _built_kernel(spec: str, progress: Progress) -> Kernel:
+    from viotest.provision.kbuild.names import provide_named
+
+    return _kernel_of(spec, provide_named(spec.removeprefix(BUILD), progress))
+
+
+def _kernel_of(spec: str, entry: cache.Entry) -> Kernel:
     facts = entry.facts
     return Kernel(
         spec=spec,

@@ -89,6 +89,11 @@ GUEST_MODULES = (
 )
 #: Loaded when the kernel has them. VFIO itself depends on iommufd, if that is a module.
 OPTIONAL_MODULES = ("vfio_iommu_type1", "pvpanic_pci")
+#: In the guest when the kernel has them, and not loaded: native drivers of endpoints,
+#: which would take these away from the checks. ``load-module NAME`` loads one.
+EXTRA_MODULES = ("nvme", "ioatdma", "dmatest", "igb")
+#: All that a guest may hold; what they depend on comes on top.
+ALL_MODULES = (*GUEST_MODULES, *OPTIONAL_MODULES, *EXTRA_MODULES)
 
 
 def missing_options(config: Mapping[str, str], release: str) -> list[Option]:

@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Rebuild one kernel driver with a patch: a kernel mutant in seconds.
+"""Rebuild kernel drivers with a patch: a kernel mutant in seconds.
 
-:func:`build_module` compiles ``virtio-iommu`` out of tree against the distribution's
-headers, as a drop-in for the module of the same kernel. Errors: :class:`BuildError`.
+:func:`build_modules` takes a kernel that viotest built, whose modules are all at hand,
+or one of Debian: then it compiles ``virtio-iommu`` out of tree against the
+distribution's headers, as a drop-in for the module of the same kernel.
+Errors: :class:`~viotest.provision.kbuild.make.BuildError`.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import tarfile
 from typing import TYPE_CHECKING, Any
 
-from viotest.errors import UntestableError, UsageError
+from viotest.errors import UsageError
 from viotest.provision import cache
-from viotest.provision.kernel import DEBIAN_KERNELS, provide_kernel
+from viotest.provision.kbuild.make import (
+    BuildError,
+    apply_patch,
+    first_error,
+    read_patch,
+    run_tool,
+    strip,
+)
+from viotest.provision.kernel import BUILD, DEBIAN_KERNELS, provide_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,28 +41,33 @@ RECIPE = 1
 _LEFT_OUT = ("/arch/", "/include/dt-bindings/")
 
 
-class BuildError(UntestableError):
-    """The module could not be built, or does not fit the kernel."""
+def build_modules(kernel_spec: str, patch: Path, progress: Progress) -> list[Path]:
+    """Return the modules of a kernel that a patch touches, rebuilt with it.
 
-
-def build_module(kernel_spec: str, patch: Path, progress: Progress) -> Path:
-    """Return ``virtio_iommu.ko`` of a kernel, rebuilt with a patch.
-
-    :param kernel_spec: A kernel of Debian whose compiler this host has:
-        ``debian:bookworm-backports`` on Debian 12.
+    :param kernel_spec: ``build:NAME``, or a kernel of Debian whose compiler this host
+        has: ``debian:bookworm-backports`` on Debian 12.
     :param patch: Applied with ``patch -p1``; must apply without fuzz.
     :param progress: Where long work is shown.
-    :raise UsageError: When the kernel is not Debian's, or the patch cannot be read.
-    :raise BuildError: When the patch does not apply or the module does not build.
+    :return: Files called as the kernel calls the modules: ``virtio_iommu.ko``.
+    :raise UsageError: When the kernel is another, or the patch cannot be read.
+    :raise BuildError: When the patch does not apply or a module does not build.
     """
+    if not kernel_spec.startswith(BUILD):
+        return [_build_debian_module(kernel_spec, patch, progress)]
+    from viotest.provision.kbuild.names import provide_named
+    from viotest.provision.kbuild.rebuild import rebuild_modules
+
+    kernel = provide_named(kernel_spec.removeprefix(BUILD), progress)
+    return rebuild_modules(kernel, kernel_spec, patch, progress)
+
+
+def _build_debian_module(kernel_spec: str, patch: Path, progress: Progress) -> Path:
     suite = DEBIAN_KERNELS.get(kernel_spec)
     if suite is None:
-        what = f"modules are rebuilt for Debian's kernels only, not for {kernel_spec}"
-        raise UsageError(what, hint=f"nearest: {', '.join(DEBIAN_KERNELS)}")
-    try:
-        changes = patch.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {patch}: {error.strerror}") from error
+        what = f"modules are rebuilt for build:NAME and Debian's, not for {kernel_spec}"
+        hint = f"known: {', '.join(DEBIAN_KERNELS)}; viotest kernel build makes others"
+        raise UsageError(what, hint=hint)
+    changes = read_patch(patch)
     release = provide_kernel(kernel_spec, None, progress).release
 
     def build(folder: Path) -> Mapping[str, Any]:
@@ -132,8 +145,7 @@ def _keep_driver(kit: Path) -> None:
 def _build(kit: Path, release: str, patch: Path, tmp: Path) -> None:
     _run(["tar", "-C", f"{tmp}", "-xf", f"{kit}"])
     module = tmp / "module"
-    apply = ["patch", "-p1", "--batch", "--fuzz=0", "-d", f"{module}"]
-    _run([*apply, "-i", f"{patch.absolute()}"])
+    apply_patch(module, patch, f"{MODULE} of {release}")
     for path in (module / FOLDER).iterdir():
         path.rename(module / path.name)
     (module / "Kbuild").write_text(f"obj-m := {MODULE}.o\n")
@@ -144,7 +156,7 @@ def _build(kit: Path, release: str, patch: Path, tmp: Path) -> None:
     make = ["make", "-s", "-C", f"{headers}", f"M={module}"]
     # Type information needs a tool that hosts seldom have, and nothing reads it here.
     _run([*make, "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"])
-    _run(["strip", "--strip-debug", f"{module / MODULE}.ko"])
+    strip(module / f"{MODULE}.ko")
 
 
 def _check_vermagic(path: Path, release: str) -> None:
@@ -156,24 +168,6 @@ def _check_vermagic(path: Path, release: str) -> None:
 
 
 def _run(command: Sequence[str]) -> None:
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-    try:
-        result = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except FileNotFoundError as error:
-        hint = f"install the package that has {command[0]}"
-        raise BuildError(
-            f"{command[0]} is needed to build a module", hint=hint
-        ) from error
-    if result.returncode != 0:
-        lines = [line for line in result.stdout.splitlines() if line.strip()]
-        said = next((line for line in lines if "rror" in line), (lines or ["?"])[-1])
-        raise BuildError(f"{command[0]} failed for a kernel module: {said.strip()}")
+    status, said = run_tool(command)
+    if status != 0:
+        raise BuildError(f"{command[0]} failed for a module: {first_error(said)}")

@@ -16,7 +16,7 @@ from viotest.errors import UntestableError
 from viotest.provision.elf import Elf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 #: What may follow ``.ko``.
@@ -138,6 +138,22 @@ def dependencies(module: bytes) -> list[str]:
     """
     depends = modinfo(module, "depends") or ""
     return [module_name(name) for name in depends.split(",") if name]
+
+
+def with_dependencies(modules: Mapping[str, bytes], names: Iterable[str]) -> list[str]:
+    """Return modules, each after those of the others that it depends on.
+
+    :param modules: ELF files by module name, among them every dependency that is not
+        built in.
+    :param names: The modules wanted; those that are not there are left out.
+    """
+    order: dict[str, None] = {}
+    for name in names:
+        if name in modules and name not in order:
+            below = dependencies(modules[name])
+            order |= dict.fromkeys(with_dependencies(modules, below))
+            order[name] = None
+    return list(order)
 
 
 def _listed(folder: Path) -> Iterator[str]:

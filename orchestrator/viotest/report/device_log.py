@@ -16,7 +16,7 @@ from viotest.errors import UntestableError
 from viotest.report.timeline import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -189,7 +189,17 @@ def timeline_events(log: DeviceLog) -> Iterator[Event]:
         yield Event(record.ns, "device", record.kind, data)
 
 
-def summary(counters: dict[str, int]) -> dict[str, object]:
+def add_counters(counted: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Return the counters of several devices as if one had done it all.
+
+    :param counted: As :meth:`DeviceLog.counters`, at least one.
+    """
+    total = {name: sum(one[name] for one in counted) for name in COUNTERS}
+    total["request-max-ns"] = max(one["request-max-ns"] for one in counted)
+    return total
+
+
+def summary(counters: Mapping[str, int]) -> dict[str, object]:
     """Return the ``device`` part of results.json.
 
     :param counters: As :meth:`DeviceLog.counters`.

@@ -80,6 +80,46 @@ class CheckResult:
     reason: str = ""
     #: What was expected, what was seen, and what to do: a few lines.
     details: str = ""
+    #: The folder of the guest that it was put to, relative to the run folder.
+    guest: str = ""
+
+
+@dataclass(frozen=True)
+class GuestRecord:
+    """What became of one guest of a run."""
+
+    #: Its folder relative to the run folder; empty: the run folder itself.
+    folder: str
+    #: The worker that it belonged to; empty without workers.
+    worker: str
+    #: The modes whose checks were put to it.
+    modes: tuple[str, ...]
+    #: Its readiness beacon was seen.
+    booted: bool
+    #: What ended it early; None if nothing did.
+    lost: Cause | None
+    #: CLOCK_MONOTONIC nanoseconds at which phases were reached.
+    marks: Mapping[str, int] = field(default_factory=dict)
+    clock: Mapping[str, object] = field(default_factory=dict)
+    #: CPU seconds of its device and its QEMU.
+    cpu: Mapping[str, float] = field(default_factory=dict)
+    #: What its device has counted; None if the device never came up.
+    counters: Mapping[str, int] | None = None
+    #: What its kernel complained of before the first check.
+    splats: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Return an entry of ``guests`` in ``results.json``."""
+        return {
+            "folder": self.folder,
+            "worker": self.worker,
+            "modes": list(self.modes),
+            "booted": self.booted,
+            "lost": _cause_json(self.lost),
+            "clock": dict(self.clock),
+            "cpu": {name: round(value, 3) for name, value in self.cpu.items()},
+            "boot_complaints": list(self.splats),
+        }
 
 
 @dataclass(frozen=True)
@@ -98,8 +138,11 @@ class RunResult:
     cause: Cause | None = None
     seconds: float = 0.0
     clock: Mapping[str, object] = field(default_factory=dict)
-    #: CPU seconds of each process, up to the verdict.
+    #: CPU seconds of each kind of process, up to the verdict.
     cpu: Mapping[str, float] = field(default_factory=dict)
+    guests: Sequence[GuestRecord] = ()
+    #: Ids of the checks that nobody was left to put to.
+    not_run: Sequence[str] = ()
 
     def count(self, outcome: Outcome) -> int:
         """Return how many checks ended with ``outcome``."""
@@ -107,18 +150,11 @@ class RunResult:
 
     def to_json(self) -> dict[str, object]:
         """Return the value of ``results.json``."""
-        cause = self.cause
         return {
             "schema": SCHEMA,
             "verdict": str(self.verdict),
             "exit_code": self.verdict.exit_code,
-            "cause": None
-            if cause is None
-            else {
-                "category": str(cause.category),
-                "text": cause.text,
-                "console": list(cause.console),
-            },
+            "cause": _cause_json(self.cause),
             "scenario": dict(self.scenario),
             "qemu": dict(self.qemu),
             "kernel": dict(self.kernel),
@@ -128,8 +164,20 @@ class RunResult:
             "clock": dict(self.clock),
             "cpu": {name: round(value, 3) for name, value in self.cpu.items()},
             "checks": [_check_json(check) for check in self.checks],
+            "not_run": list(self.not_run),
             "device": self.device,
+            "guests": [guest.to_json() for guest in self.guests],
         }
+
+
+def _cause_json(cause: Cause | None) -> dict[str, object] | None:
+    if cause is None:
+        return None
+    return {
+        "category": str(cause.category),
+        "text": cause.text,
+        "console": list(cause.console),
+    }
 
 
 def _check_json(check: CheckResult) -> dict[str, object]:
@@ -142,6 +190,7 @@ def _check_json(check: CheckResult) -> dict[str, object]:
         "seconds": round(check.seconds, 4),
         "reason": check.reason,
         "details": check.details,
+        "guest": check.guest,
     }
 
 
@@ -151,6 +200,7 @@ def judge(
     broken: Cause | None,
     *,
     broken_is_bad: bool = False,
+    not_run: Sequence[str] = (),
     any_mode: bool = False,
 ) -> tuple[Verdict, Cause | None]:
     """Judge a run.
@@ -159,6 +209,7 @@ def judge(
     :param wanted: Names of the required checks that the user asked for.
     :param broken: What ended the run early, if something did.
     :param broken_is_bad: A failed boot counts against the kernel.
+    :param not_run: Ids of the checks that were to be put and were not.
     :param any_mode: A check may have been skipped in one mode if it passed in another.
     :return: The verdict and its cause. A failed check outweighs everything: it was
         seen before the rest broke. ``PASS`` needs each required check to have passed
@@ -185,6 +236,11 @@ def judge(
         if skipped and check.required:
             cause = Cause(Category.SKIP, f"{check.id} was skipped: {check.reason}")
             return Verdict.UNTESTED, cause
+    if not_run:
+        more = f", nor did {len(not_run) - 1} more" if len(not_run) > 1 else ""
+        return Verdict.UNTESTED, Cause(
+            Category.INFRA, f"{not_run[0]} did not run{more}"
+        )
     for name in wanted:
         if name not in passed:
             return Verdict.UNTESTED, Cause(Category.SKIP, f"{name} did not run")

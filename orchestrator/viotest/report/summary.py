@@ -125,6 +125,9 @@ class Terminal:
             self.line(f"cause    {result.cause.category}: {result.cause.text}")
             for text in result.cause.console:
                 self.line(f"         | {text}", "dim")
+        for guest in result.guests:
+            for what in guest.splats:
+                self.line(f"note     the guest's kernel said as it booted: {what}")
         if result.verdict is not Verdict.PASS:
             self.line(f"again    viotest run --config {folder}/scenario.json")
         self.line(f"results  {folder}")

@@ -9,6 +9,7 @@ the guest's dmesg) and puts the file in the order of CLOCK_MONOTONIC.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -31,11 +32,35 @@ class Event:
     source: str
     event: str
     data: Mapping[str, object] = field(compare=False, default_factory=dict)
+    #: The worker that it happened in; empty for the run itself.
+    worker: str = ""
 
     def to_json(self) -> str:
         """Return one line of ``timeline.jsonl``, without the newline."""
         row = {"ns": self.ns, "source": self.source, "event": self.event}
-        return json.dumps(row | {"data": dict(self.data)}, ensure_ascii=True)
+        worker = {"worker": self.worker} if self.worker else {}
+        return json.dumps(row | worker | {"data": dict(self.data)}, ensure_ascii=True)
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Yield the events of a ``timeline.jsonl``, in the order of the file.
+
+    Whoever wrote it may have been killed: nothing is there then, or the last line is
+    not whole.
+
+    :param path: The file.
+    """
+    try:
+        text = path.read_text()
+    except OSError:
+        return
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return
+        worker = row.get("worker", "")
+        yield Event(row["ns"], row["source"], row["event"], row["data"], worker)
 
 
 class Timeline:
@@ -43,13 +68,19 @@ class Timeline:
 
     :param path: ``timeline.jsonl``, created with mode 0600.
     :param show: Called with every event as it happens, from the thread that tells it.
+    :param worker: Whose timeline it is; empty: the run's.
     """
 
     def __init__(
-        self, path: Path, *, show: Callable[[Event], None] | None = None
+        self,
+        path: Path,
+        *,
+        show: Callable[[Event], None] | None = None,
+        worker: str = "",
     ) -> None:
         self._path = path
         self._show = show
+        self._worker = worker
         self._lock = threading.Lock()
         self._events: list[Event] = []
         self._file = os.fdopen(
@@ -67,7 +98,7 @@ class Timeline:
         :param data: JSON-serialisable details.
         :param ns: When, CLOCK_MONOTONIC nanoseconds; 0 for now.
         """
-        entry = Event(ns or time.monotonic_ns(), source, event, data)
+        entry = Event(ns or time.monotonic_ns(), source, event, data, self._worker)
         with self._lock:
             self._events.append(entry)
             if not self._file.closed:
@@ -87,6 +118,11 @@ class Timeline:
         with self._lock:
             return sorted(self._events)
 
+    def merge(self, events: Iterable[Event]) -> None:
+        """Add what others have kept, such as the workers of a run."""
+        with self._lock:
+            self._events.extend(events)
+
     def finish(self, late: Iterable[Event] = ()) -> None:
         """Merge late events, write the file in order of time, and close it.
 
@@ -96,6 +132,8 @@ class Timeline:
             the place of what the same sources told while it happened.
         """
         late = list(late)
+        if self._worker:
+            late = [dataclasses.replace(e, worker=self._worker) for e in late]
         complete = {event.source for event in late}
         with self._lock:
             self._file.close()

@@ -75,8 +75,11 @@ class Place(enum.StrEnum):
 
     #: A slot of the root bus.
     ROOT = "root"
-    #: Alone behind a PCIe root port of its own, which isolates it; hot-pluggable.
+    #: Alone behind a PCIe root port of its own, which isolates it.
     PORT = "port"
+    #: The same, and it may be unplugged: it has no MSI-X, because QEMU 11.1 aborts
+    #: when it unplugs a vfio-user function that has.
+    HOTPLUG = "hotplug"
     #: Behind the one PCIe-to-PCI bridge, which gives the DMA of all behind it the
     #: same requester id: they share an IOMMU group.
     BRIDGE = "bridge"
@@ -153,12 +156,16 @@ class Scenario:
     #: Deliberate device defects, by the device's own names.
     mutants: tuple[str, ...] = ()
     endpoints: tuple[EndpointSpec, ...] = (EndpointSpec(),)
+    #: How long our virtio-iommu may look at its ring before it sleeps, microseconds.
+    poll_us: int = 20
     #: How many records the device's log holds before it overwrites the oldest.
     log_records: int = 65536
     #: Phase deadlines in seconds that differ from the defaults, sorted by phase.
     timeouts: tuple[tuple[Phase, float], ...] = ()
     #: A kernel that does not reach the beacon is bad (exit 1), not untestable (125).
     boot_fail_is_bad: bool = False
+    #: How often, in each mode, another guest takes the place of one that is lost.
+    reboots: int = 2
 
     @property
     def any_mode(self) -> bool:

@@ -77,7 +77,7 @@ OPTIONS: tuple[Option, ...] = (
         Kind.ONE,
         "KERNEL",
         "debian:trixie (default), debian:trixie-backports, debian:bookworm-backports,"
-        " a bzImage or vmlinux, or a built kernel tree",
+        " build:NAME (see viotest kernel list), a bzImage or vmlinux, or a built tree",
     ),
     Option("modules", Kind.ONE, "DIR", "the lib/modules/RELEASE of a kernel file"),
     Option(
@@ -128,6 +128,19 @@ OPTIONS: tuple[Option, ...] = (
         "switch on a deliberate defect of the device (viotest-device mutants)",
     ),
     Option(
+        "reboots",
+        Kind.ONE,
+        "N",
+        "boot another guest for the checks that are left when one is lost or its"
+        " kernel has complained, N times in each mode (default: 2)",
+    ),
+    Option(
+        "workers",
+        Kind.ONE,
+        "N",
+        "spread the modes over N workers with a guest each (default: 1)",
+    ),
+    Option(
         "endpoint",
         Kind.MANY,
         "MODEL[@PLACE][,iommu=N]",
@@ -135,6 +148,13 @@ OPTIONS: tuple[Option, ...] = (
         f" {', '.join(EndpointModel)}; places: {', '.join(Place)} (default: root);"
         " N: which virtio-iommu translates it (default: 0). standard: a set that"
         " every check finds what it needs in",
+    ),
+    Option(
+        "poll",
+        Kind.ONE,
+        "US",
+        "how long our virtio-iommu may look at its ring before it sleeps, in"
+        " microseconds (default: 20; 0: not at all)",
     ),
     Option(
         "log-records",
@@ -162,11 +182,12 @@ STANDARD_ENDPOINTS = (
     EndpointSpec(),
     EndpointSpec(),
     EndpointSpec(place=Place.PORT),
+    EndpointSpec(place=Place.HOTPLUG),
     EndpointSpec(place=Place.BRIDGE),
     EndpointSpec(place=Place.BRIDGE),
     EndpointSpec(EndpointModel.IOAT),
     EndpointSpec(EndpointModel.NVME),
-    # Left out where there is only one virtio-iommu.
+    # Left out behind QEMU's IOMMU, as are those behind the bridge.
     EndpointSpec(iommu=1),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
@@ -184,6 +205,8 @@ class Settings:
     dry_run: bool = False
     json: bool = False
     verbose: bool = False
+    #: How many workers share the modes.
+    workers: int = 1
 
 
 def nearest(value: str, valid: Iterable[str]) -> str:
@@ -285,9 +308,11 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         qemu_args=values.many("qemu-arg"),
         mutants=values.many("device-mutant"),
         endpoints=_endpoints(values.many("endpoint"), iommu) or Scenario.endpoints,
+        poll_us=values.integer("poll", Scenario.poll_us, 0, 100),
         log_records=_log_records(values),
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
+        reboots=values.integer("reboots", Scenario.reboots, 0, 100),
     )
     out = values.text("out", "")
     return Settings(
@@ -296,6 +321,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         dry_run="dry-run" in raw,
         json="json" in raw,
         verbose="verbose" in raw,
+        workers=values.integer("workers", Settings.workers, 1, 64),
     )
 
 
@@ -368,11 +394,22 @@ def _endpoints(values: Iterable[str], iommu: Iommu) -> tuple[EndpointSpec, ...]:
     found: list[EndpointSpec] = []
     for value in values:
         if value == STANDARD:
-            one = iommu is Iommu.QEMU
-            found += [spec for spec in STANDARD_ENDPOINTS if not (one and spec.iommu)]
+            found += _standard(iommu)
         else:
             found.append(parse_endpoint(value))
     return tuple(found)
+
+
+def _standard(iommu: Iommu) -> list[EndpointSpec]:
+    if iommu is Iommu.VIOTEST:
+        return list(STANDARD_ENDPOINTS)
+    # QEMU makes one virtio-iommu, and that does not know the endpoints behind a
+    # PCIe-to-PCI bridge by their own ids, by which Linux asks (docs/topology.md).
+    return [
+        spec
+        for spec in STANDARD_ENDPOINTS
+        if spec.place is not Place.BRIDGE and not spec.iommu
+    ]
 
 
 def parse_endpoint(value: str) -> EndpointSpec:
@@ -433,7 +470,9 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "qemu-arg": list(scenario.qemu_args),
         "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
         "device-mutant": list(scenario.mutants),
+        "reboots": scenario.reboots,
         "endpoint": [str(spec) for spec in scenario.endpoints],
+        "poll": scenario.poll_us,
         "log-records": scenario.log_records,
     }
     if scenario.modules is not None:

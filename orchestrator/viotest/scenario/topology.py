@@ -15,6 +15,7 @@ from viotest.errors import UsageError
 from viotest.scenario.model import (
     Bridge,
     EndpointFunction,
+    EndpointModel,
     EndpointRange,
     Function,
     Iommu,
@@ -39,12 +40,12 @@ _ROOT_SLOTS = range(16, 31)
 # Slot 0 of a bridge with a hot-plug controller (SHPC) takes no device.
 _BRIDGE_SLOTS = range(1, 32)
 
-_ROOM = {Place.ROOT: _ROOT_SLOTS, Place.PORT: _PORT_SLOTS, Place.BRIDGE: _BRIDGE_SLOTS}
-_PLACE_TEXT = {
-    Place.ROOT: "on the root bus",
-    Place.PORT: "behind root ports",
-    Place.BRIDGE: "behind the bridge",
-}
+_PORTS = (Place.PORT, Place.HOTPLUG)
+_ROOM = (
+    ("on the root bus", (Place.ROOT,), _ROOT_SLOTS),
+    ("behind root ports", _PORTS, _PORT_SLOTS),
+    ("behind the bridge", (Place.BRIDGE,), _BRIDGE_SLOTS),
+)
 
 
 def parse_bdf(text: str) -> tuple[int, int]:
@@ -70,13 +71,18 @@ def _bdf(bus: int, slot: int) -> str:
     return format_bdf(0, bus << 8 | slot << 3)
 
 
+def own_id(endpoint: EndpointFunction) -> int:
+    """Return the requester id of an endpoint itself, whatever a bridge makes of it."""
+    return parse_bdf(endpoint.bdf)[1]
+
+
 def requester_ids(endpoint: EndpointFunction) -> tuple[int, ...]:
     """Return every id by which the guest's OS knows an endpoint to its IOMMU.
 
     Its own, and the one that a bridge uses for it: Linux asks for both
     (pci_for_each_dma_alias) and attaches both.
     """
-    _, own = parse_bdf(endpoint.bdf)
+    own = own_id(endpoint)
     return (own,) if own == endpoint.endpoint_id else (own, endpoint.endpoint_id)
 
 
@@ -118,11 +124,15 @@ def _check(scenario: Scenario) -> int:
     specs = scenario.endpoints
     if not specs:
         raise UsageError("no endpoints: at least one is needed")
-    for place, room in _ROOM.items():
-        count = sum(spec.place is place for spec in specs)
+    for where, places, room in _ROOM:
+        count = sum(spec.place in places for spec in specs)
         if count > len(room):
+            raise UsageError(f"{count} endpoints {where}: at most {len(room)} fit")
+    for spec in specs:
+        if spec.place is Place.HOTPLUG and spec.model is not EndpointModel.DMA_ENGINE:
             raise UsageError(
-                f"{count} endpoints {_PLACE_TEXT[place]}: at most {len(room)} fit"
+                f"--endpoint {spec}: only a dma-engine can be unplugged",
+                hint=f"--endpoint {spec.model}@port",
             )
     used = {spec.iommu for spec in specs}
     nr_iommus = max(used) + 1
@@ -164,9 +174,9 @@ def _check_backend(scenario: Scenario, nr_iommus: int) -> None:
 # Both number buses depth first in the order of the slots: the firmware (SeaBIOS,
 # pci_bios_init_bus) does it first, and Linux keeps what it finds.
 def _bridges(specs: Sequence[EndpointSpec]) -> tuple[Bridge, ...]:
-    ports = [spec for spec in specs if spec.place is Place.PORT]
+    ports = [spec for spec in specs if spec.place in _PORTS]
     bridges = [
-        Bridge(f"port{i}", _bdf(0, _PORT_SLOTS[i]), i + 1, Place.PORT, spec.iommu)
+        Bridge(f"port{i}", _bdf(0, _PORT_SLOTS[i]), i + 1, spec.place, spec.iommu)
         for i, spec in enumerate(ports)
     ]
     behind = [spec for spec in specs if spec.place is Place.BRIDGE]
@@ -181,18 +191,17 @@ def _bridges(specs: Sequence[EndpointSpec]) -> tuple[Bridge, ...]:
 def _endpoints(
     specs: Sequence[EndpointSpec], bridges: Sequence[Bridge]
 ) -> tuple[EndpointFunction, ...]:
-    counts = dict.fromkeys(Place, 0)
+    ports = iter(bridges)
+    root_slots, bridge_slots = iter(_ROOT_SLOTS), iter(_BRIDGE_SLOTS)
     placed = []
     for i, spec in enumerate(specs):
-        nth = counts[spec.place]
-        counts[spec.place] += 1
-        behind = None
-        if spec.place is Place.PORT:
-            behind, slot = bridges[nth], 0
+        behind: Bridge | None = None
+        if spec.place in _PORTS:
+            behind, slot = next(ports), 0
         elif spec.place is Place.BRIDGE:
-            behind, slot = bridges[-1], _BRIDGE_SLOTS[nth]
+            behind, slot = bridges[-1], next(bridge_slots)
         else:
-            slot = _ROOT_SLOTS[nth]
+            slot = next(root_slots)
         bus = behind.bus if behind else 0
         own = bus << 8 | slot << 3
         placed.append(

@@ -59,10 +59,35 @@ def bind(probe: Probe, endpoint: EndpointFunction, *, traced: bool = True) -> Bi
     return Binding(
         error=error,
         driver=_link(probe, f"{device}/driver"),
-        group=_link(probe, f"{device}/iommu_group"),
+        group=find_group(probe, endpoint.bdf),
         device=_device_file(probe, device),
         questions=questions,
     )
+
+
+def ensure_bound(probe: Probe, endpoint: EndpointFunction) -> None:
+    """Give an endpoint to vfio-pci, if that does not have it already.
+
+    :raise ProbeError: When the kernel refuses.
+    """
+    probe.call("bind", bdf=endpoint.bdf, driver=VFIO_DRIVER)
+
+
+def find_group(probe: Probe, bdf: str) -> str | None:
+    """Return the IOMMU group of a PCI function; None if it is in none."""
+    return _link(probe, f"/sys/bus/pci/devices/{bdf}/iommu_group")
+
+
+def ensure_group(probe: Probe, endpoint: EndpointFunction) -> None:
+    """Let the guest's kernel look for the IOMMU of an endpoint, if it has not.
+
+    Until Linux 6.15 a function joins its group when a driver is bound to it first.
+    The endpoint is left without a driver then; a refusal to bind changes nothing.
+    """
+    if find_group(probe, endpoint.bdf) is None:
+        bound = bind(probe, endpoint, traced=False)
+        if bound.driver is not None:
+            probe.call("unbind", bdf=endpoint.bdf)
 
 
 def _device_file(probe: Probe, device: str) -> str | None:

@@ -24,6 +24,8 @@ class Check:
     title: str
     #: A skip of a required check makes the run ``UNTESTED``.
     required: bool = False
+    #: Left out of the shortest run: one endpoint, and no ``--check`` that names it.
+    slow: bool = False
     #: Modes in which there is something to ask; empty: it is not about the mode.
     modes: tuple[Mode, ...] = ()
 
@@ -33,7 +35,7 @@ class Check:
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("group", "the endpoint is alone in its IOMMU group, native driver unbound"),
+    Check("group", "IOMMU groups are what the topology says, alone or merged"),
     Check("bind", "vfio-pci accepts the endpoint", required=True),
     Check("coherency", "VFIO asks for cache coherency and virtio-iommu answers yes"),
     Check(
@@ -70,7 +72,20 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check("interrupt", "every MSI-X vector arrives at its eventfd", required=True),
     Check("flr", "a function level reset stops and clears the endpoint", required=True),
+    Check("nvme-image", "the kernel's nvme driver moves blocks, byte for byte"),
+    Check("nvme-passthrough", "the NVMe endpoint works through VFIO as well"),
+    Check("ioat-dmatest", "ioatdma copies memory for dmatest without a failure"),
+    Check("ioat-passthrough", "the I/OAT endpoint works through VFIO as well"),
+    Check("isolation", "two endpoints in two domains reach their own mappings only"),
+    Check("shared-domain", "two endpoints in one domain reach the same mappings"),
+    Check("merged-group", "endpoints of one group share its mappings, and its owner"),
+    Check("two-iommus", "endpoints of two virtio-iommus: apart, or one address space"),
     Check("rebind", "unbound and bound again, all of it works again"),
+    Check("rebind-often", "a hundred times bound and unbound, it works", slow=True),
+    Check("kill-in-flight", "the DMA of a user that is killed ends with it", slow=True),
+    Check("hot-plug", "unplugged and plugged in again, an endpoint works again"),
+    Check("unplug-in-use", "an unplug waits for the user, whose DMA goes on"),
+    Check("reboot", "after a reboot of the guest everything works again", slow=True),
 )
 
 BY_NAME = {check.name: check for check in CHECKS}

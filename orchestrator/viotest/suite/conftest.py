@@ -9,7 +9,7 @@ import pytest
 
 from viotest.guest.probe import ProbeError
 from viotest.machine.arch import require_arch
-from viotest.scenario.model import Iommu
+from viotest.scenario.model import EndpointModel, Iommu
 from viotest.suite import binding as binding_module
 from viotest.suite.catalog import check_of_test
 from viotest.suite.context import SCENARIO
@@ -43,9 +43,18 @@ def topology(viotest_context: Context) -> Topology:
 
 
 @pytest.fixture(scope="session")
-def endpoint(topology: Topology) -> EndpointFunction:
-    """The endpoint under test."""
-    return topology.endpoints[0]
+def engines(topology: Topology) -> tuple[EndpointFunction, ...]:
+    """The dma engines, in the order in which they were asked for."""
+    model = EndpointModel.DMA_ENGINE
+    return tuple(one for one in topology.endpoints if one.spec.model is model)
+
+
+@pytest.fixture(scope="session")
+def endpoint(engines: tuple[EndpointFunction, ...]) -> EndpointFunction:
+    """The endpoint under test: the first dma engine."""
+    if not engines:
+        pytest.skip("needs a dma engine: --endpoint dma-engine")
+    return engines[0]
 
 
 @pytest.fixture(scope="session")

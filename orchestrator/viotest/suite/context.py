@@ -11,10 +11,15 @@ from viotest.scenario.model import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
+    from viotest.guest.guest import ProbeProcess
     from viotest.guest.probe import Probe
+    from viotest.guest.ssh import ExecResult
+    from viotest.machine.hotplug import Unplug
     from viotest.report.device_log import DeviceLog
-    from viotest.scenario.model import Topology
+    from viotest.scenario.model import EndpointFunction, Topology
 
 #: Where pytest's configuration holds the scenario, from ``pytest_configure`` on:
 #: which checks there are depends on it.
@@ -40,11 +45,43 @@ class Context(Protocol):
     def iommu_log(self) -> DeviceLog | None:
         """The log of our virtio-iommu; None if the guest's is not ours."""
 
+    def device_log(self) -> DeviceLog:
+        """Return the log of the device process, whatever it serves."""
+
+    def start_probe(self) -> AbstractContextManager[ProbeProcess]:
+        """Run another probe in the guest, to be killed at will."""
+
+    def reboot(self) -> None:
+        """Let the guest reboot; the probe is the same, started anew."""
+
+    def plug(self, endpoint: EndpointFunction) -> None:
+        """Plug an endpoint in again that was unplugged."""
+
+    def unplug(self, endpoint: EndpointFunction) -> Unplug:
+        """Ask the guest to give an endpoint back that is behind a root port."""
+
+    def wait_for_unplug(self, unplug: Unplug) -> None:
+        """Wait until the guest has given an endpoint back.
+
+        :raise MachineError: When it does not.
+        """
+
     def probe(self) -> Probe:
         """Return the guest's probe; waits for the guest the first time.
 
         :raise GuestLostError: When the guest does not come up.
         """
+
+    def exec(self, command: str, *, timeout: float) -> ExecResult:
+        """Run a shell command in the guest, as root.
+
+        :param command: The command.
+        :param timeout: Seconds.
+        :raise GuestLostError: When the guest is lost.
+        """
+
+    def image(self, endpoint: EndpointFunction) -> Path | None:
+        """Return the host's file with the blocks of an endpoint, if it has one."""
 
 
 #: Where ``viotest run`` puts the guest that it has started already.

@@ -162,6 +162,22 @@ class DeviceWatch:
         )
 
 
+def find_message(probe: Probe, pattern: str, *, timeout: float) -> str | None:
+    """Wait for a line of the guest's kernel log that comes from now on.
+
+    :param pattern: A regular expression, searched for in each line.
+    :param timeout: Seconds.
+    :return: The line; None if none came.
+    """
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > 0:
+        answer = probe.call("dmesg", timeout_ms=int(left * 1000) + 1, timeout=left + 5)
+        for text in _texts(answer):
+            if re.search(pattern, text):
+                return text
+    return None
+
+
 def expect_guest_fault(
     probe: Probe, endpoint_id: int, address: int, again: Callable[[], object]
 ) -> None:

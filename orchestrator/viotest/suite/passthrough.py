@@ -55,10 +55,19 @@ class Passthrough:
     :param probe: The guest's vfio-probe.
     :param endpoint: The endpoint.
     :param mode: How to enter VFIO.
+    :param device: What the probe calls it, when it has several open.
     """
 
-    def __init__(self, probe: Probe, endpoint: EndpointFunction, mode: Mode) -> None:
-        self.probe = probe
+    def __init__(
+        self,
+        probe: Probe,
+        endpoint: EndpointFunction,
+        mode: Mode,
+        *,
+        device: str = "",
+    ) -> None:
+        self.probe = probe.device(device)
+        self.device = device
         self.endpoint = endpoint
         self.mode = mode
         #: The file of the group, or of the device, that was opened.
@@ -70,9 +79,16 @@ class Passthrough:
         #: A check has failed: mappings, buffers and interrupts may be left over.
         self.tainted = False
 
-    def open(self) -> None:
-        """Open and attach as the mode has it, and switch bus mastering on."""
-        info = self.probe.call("open", bdf=self.endpoint.bdf, mode=str(self.mode))
+    def open(self, *, share: Passthrough | None = None) -> None:
+        """Open and attach as the mode has it, and switch bus mastering on.
+
+        :param share: Another one that is open, whose mappings are to be its too.
+        """
+        bdf, mode = self.endpoint.bdf, str(self.mode)
+        if share is None:
+            info = self.probe.call("open", bdf=bdf, mode=mode)
+        else:
+            info = self.probe.call("open", bdf=bdf, mode=mode, share=share.device)
         self.node = str(info["node"])
         ranges = info["iova_ranges"]
         assert isinstance(ranges, list)
@@ -275,6 +291,10 @@ class Passthrough:
     def engine(self) -> Mapping[str, object]:
         """Return the engine's own account: magic, slots, vectors, in flight."""
         return self.probe.call("engine-info")
+
+    def nr_vectors(self) -> int:
+        """Return the number of its MSI-X vectors; 0 for an engine with INTx only."""
+        return _int(self.engine(), "nr_vectors")
 
     def submit(
         self,

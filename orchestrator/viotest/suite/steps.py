@@ -346,8 +346,7 @@ def _expect_reported_fault(
 
 def interrupts(pt: Passthrough) -> None:
     """Each MSI-X vector, raised by register and by the end of a transaction."""
-    vectors = pt.engine()["nr_vectors"]
-    assert isinstance(vectors, int)
+    vectors = pt.nr_vectors()
     pt.probe.call("irq-enable", index="msix", vectors=vectors)
     with mapped(pt, "page", PAGE, flags="rw", byte=0) as page:
         for vector in range(vectors):
@@ -414,5 +413,6 @@ def everything(pt: Passthrough, reasons: FaultReasons) -> None:
         for length, offset in SIZES["4KiB"] + SIZES["odd"][:2]:
             step(pt, length, offset)
     unmap(pt, reasons)
-    interrupts(pt)
+    if pt.nr_vectors():
+        interrupts(pt)
     flr(pt)

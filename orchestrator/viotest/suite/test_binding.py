@@ -7,39 +7,77 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from viotest.scenario.topology import expected_groups
+from viotest.suite.binding import ensure_group, find_group
 from viotest.suite.judgement import CheckFailed, expect, refused
 
 if TYPE_CHECKING:
     from viotest.guest.probe import Probe
-    from viotest.scenario.model import EndpointFunction, Topology
+    from viotest.scenario.model import Topology
     from viotest.suite.binding import Binding
 
 
-def test_group(
-    probe: Probe, binding: Binding, topology: Topology, endpoint: EndpointFunction
-) -> None:
-    iommu_bdf = topology.iommus[0].bdf if topology.iommus else topology.qemu_iommu_bdf
-    driver = probe.call("readlink", path=f"/sys/bus/pci/devices/{iommu_bdf}/driver")
-    expect(_last(driver["target"]), "virtio-pci", f"driver of {iommu_bdf}")
+def test_group(probe: Probe, binding: Binding, topology: Topology) -> None:
+    _expect_iommus(probe, topology)
+    for endpoint in topology.endpoints:
+        ensure_group(probe, endpoint)
+    for members in expected_groups(topology):
+        _expect_group(probe, members, qemus=topology.qemu_iommu_bdf is not None)
+
+
+def _expect_iommus(probe: Probe, topology: Topology) -> None:
+    bdfs = [iommu.bdf for iommu in topology.iommus]
+    if topology.qemu_iommu_bdf is not None:
+        bdfs.append(topology.qemu_iommu_bdf)
+    for bdf in bdfs:
+        driver = probe.call("readlink", path=f"/sys/bus/pci/devices/{bdf}/driver")
+        expect(_last(driver["target"]), "virtio-pci", f"driver of {bdf}")
     names = probe.call("list", path="/sys/bus/virtio/drivers/virtio_iommu")["names"]
     assert isinstance(names, list)
-    if not any(name.startswith("virtio") for name in names):
+    bound = [name for name in names if name.startswith("virtio")]
+    if len(bound) != len(bdfs):
         raise CheckFailed(
-            "the virtio_iommu driver is bound to no device",
+            f"the virtio_iommu driver is bound to {len(bound)} of {len(bdfs)} devices",
             cause="its probe failed; the guest's dmesg is in timeline.jsonl",
         )
-    if binding.group is None:
-        raise CheckFailed(
-            f"{endpoint.bdf} is in no IOMMU group",
-            cause="the firmware table does not name the endpoint, or ATTACH failed",
+
+
+_QEMU_ALIAS = (
+    "QEMU's virtio-iommu knows what is behind a PCIe-to-PCI bridge only by the"
+    " bridge's alias; Linux asks by the function's own id, and is told NOENT"
+)
+
+
+def _expect_group(probe: Probe, members: frozenset[str], *, qemus: bool) -> None:
+    known = _QEMU_ALIAS if qemus and len(members) > 1 else ""
+    for bdf in sorted(members):
+        group = find_group(probe, bdf)
+        if group is None:
+            raise CheckFailed(
+                f"{bdf} is in no IOMMU group",
+                cause=known or "the firmware table does not name it, or ATTACH failed",
+            )
+        path = f"/sys/kernel/iommu_groups/{group}/devices"
+        seen = probe.call("list", path=path)["names"]
+        assert isinstance(seen, list)
+        expect(
+            ", ".join(sorted(map(str, seen))),
+            ", ".join(sorted(members)),
+            f"IOMMU group {group} of {bdf}",
+            cause=known
+            or "the kernel merges or isolates other functions than the buses do",
         )
-    path = f"/sys/kernel/iommu_groups/{binding.group}/devices"
-    members = probe.call("list", path=path)["names"]
-    expect(members, [endpoint.bdf], f"members of IOMMU group {binding.group}")
 
 
 def test_bind(binding: Binding) -> None:
     if binding.error is not None:
+        if binding.group is None:
+            raise CheckFailed(
+                f"bind to vfio-pci failed with {binding.error.error}: no IOMMU group",
+                expected="the endpoint is behind the virtio-iommu",
+                seen="it is in no IOMMU group, and vfio-pci takes no such device",
+                step="the check group, and the guest's dmesg in timeline.jsonl",
+            )
         raise refused(binding.error, "bind to vfio-pci")
     expect(binding.driver, "vfio-pci", "driver of the endpoint")
 

@@ -121,6 +121,8 @@ def test_hw_info(vfio: Passthrough) -> None:
 
 
 def test_interrupt(vfio: Passthrough) -> None:
+    if not vfio.nr_vectors():
+        pytest.skip("the first dma engine has no MSI-X: it is there to be unplugged")
     steps.interrupts(vfio)
 
 

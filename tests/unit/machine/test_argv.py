@@ -238,6 +238,12 @@ def test_device_config_behind_a_bridge_names_its_requester() -> None:
     ]
 
 
+def test_device_config_of_what_may_be_unplugged_has_no_msix() -> None:
+    specs = (EndpointSpec(place=Place.HOTPLUG), EndpointSpec(place=Place.PORT))
+    rows = config_of(Scenario(endpoints=specs))["endpoint"]
+    assert [row.get("no_msix", False) for row in rows] == [True, False]
+
+
 def test_device_config_behind_qemus_iommu_has_no_aliases() -> None:
     specs = (EndpointSpec(place=Place.BRIDGE),)
     config = config_of(Scenario(iommu=Iommu.QEMU, endpoints=specs))

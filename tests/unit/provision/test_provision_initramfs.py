@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING
 
@@ -117,6 +118,34 @@ def test_replaced_module_is_packed(tmp_path: Path, progress: SilentProgress) -> 
     )
     assert b"a mutant" in replaced.read_bytes()
     assert b"a mutant" not in plain.read_bytes()
+
+
+@pytest.mark.usefixtures("offline")
+def test_extra_modules_are_held_and_not_loaded(
+    tmp_path: Path, progress: SilentProgress
+) -> None:
+    kernel = make_kernel(tmp_path)
+    plain = provide_initramfs(kernel, progress).read_bytes()
+    assert b"viotest/modules.d/ioatdma.ko\0" not in plain
+    extra = {"dca": "", "ioatdma": "dca,vfio-pci", "pvpanic-pci": ""}
+    assert kernel.modules is not None
+    for name, depends in extra.items():
+        (kernel.modules / f"kernel/{name}.ko").write_bytes(make_module(depends))
+    order = [*GUEST_MODULES, *extra]
+    text = "".join(f"kernel/{name}.ko\n" for name in order)
+    (kernel.modules / "modules.order").write_text(text)
+    # What is remembered of a kernel's modules is of those that it had.
+    folder = kernel.modules.rename(tmp_path / "more")
+    other = dataclasses.replace(kernel, modules=folder)
+    data = provide_initramfs(other, progress).read_bytes()
+    loaded = "".join(f"{name}\n" for name in (*GUEST_MODULES, "pvpanic_pci"))
+    assert loaded.encode() in data
+    assert b"ioatdma dca vfio_pci\n" in data
+    assert b"pvpanic_pci\nioatdma" not in data
+    assert b"pvpanic_pci\ndca" not in data
+    for name in ("dca", "ioatdma"):
+        assert f"viotest/modules.d/{name}.ko\0".encode() in data
+    assert b"bin/load-module\0" in data
 
 
 @pytest.mark.usefixtures("offline")

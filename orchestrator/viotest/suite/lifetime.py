@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Endpoints and their users come and go: the steps of those checks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from viotest.guest.probe import ProbeError
+from viotest.machine.argv import vfio_user_sockets
+from viotest.machine.errors import MachineError
+from viotest.scenario.topology import own_id
+from viotest.suite import steps
+from viotest.suite.binding import VFIO_DRIVER, ensure_bound, find_group
+from viotest.suite.judgement import CheckFailed, expect, refused
+from viotest.suite.observe import DeviceWatch, find_message
+from viotest.suite.passthrough import PAGE, Passthrough
+from viotest.suite.steps import GUARD, MIB, mapped
+
+if TYPE_CHECKING:
+    from viotest.guest.guest import ProbeProcess
+    from viotest.guest.probe import Probe
+    from viotest.machine.hotplug import Unplug
+    from viotest.report.device_log import DeviceRecord
+    from viotest.scenario.model import EndpointFunction, Mode
+    from viotest.suite.context import Context
+    from viotest.suite.steps import FaultReasons
+
+#: How often an endpoint changes hands in the check ``rebind-often``.
+NR_REBINDS = 100
+
+# vfio_pci_core_request() of drivers/vfio/pci/vfio_pci_core.c, with and without an
+# eventfd for the request.
+_UNPLUG_WAITS = "device request (to user|channel)"
+_PLUG_TIMEOUT = 10.0
+_KILL_TIMEOUT = 20.0
+
+# enum dma_engine_status
+_OK, _NO_BUS_MASTER, _ABORTED = 2, 5, 6
+# enum viommu_reset_kind
+_RESET_DEVICE = 1
+
+
+def works(
+    probe: Probe, endpoint: EndpointFunction, mode: Mode, reasons: FaultReasons
+) -> None:
+    """Open an endpoint that vfio-pci has, and see that it works as ever."""
+    pt = Passthrough(probe, endpoint, mode, device="again")
+    try:
+        pt.open()
+        steps.dma_write(pt, PAGE, 0)
+        steps.dma_read(pt, PAGE, 0)
+        steps.unmap(pt, reasons)
+        if pt.nr_vectors():
+            steps.interrupts(pt)
+        pt.close()
+    except ProbeError as error:
+        raise refused(error, f"passthrough of {endpoint.bdf}") from error
+
+
+def rebind_often(probe: Probe, endpoint: EndpointFunction) -> None:
+    """Take an endpoint from vfio-pci and give it back, many times."""
+    for i in range(NR_REBINDS):
+        try:
+            probe.call("unbind", bdf=endpoint.bdf)
+            probe.call("bind", bdf=endpoint.bdf, driver=VFIO_DRIVER)
+        except ProbeError as error:
+            raise refused(error, f"change of driver number {i + 1}") from error
+
+
+# -- a user that dies
+
+# One buffer, mapped again and again, makes a range that takes seconds to write.
+_BUFFER = 32 * MIB
+_NR_MAPS = 16
+_NR_TRANSACTIONS = 16
+
+
+def start_endless_dma(pt: Passthrough) -> None:
+    """Submit writes that take much longer than it takes to kill their submitter."""
+    pt.buffer("victim", _BUFFER, byte=GUARD)
+    iova = pt.fresh_iova(_NR_MAPS * _BUFFER)
+    for i in range(_NR_MAPS):
+        pt.map("victim", iova + i * _BUFFER)
+    for slot in range(_NR_TRANSACTIONS):
+        pt.submit(slot, "fill", iova, _NR_MAPS * _BUFFER)
+
+
+def kill_in_flight(user: ProbeProcess, pt: Passthrough, watch: DeviceWatch) -> None:
+    """Kill the user of an endpoint that writes to its memory.
+
+    :param user: The process in which ``pt`` is open.
+    :param watch: The device's log since before the first of the writes.
+    :raise CheckFailed: Unless the kernel stopped the endpoint, all of it, before the
+        process was gone: the IOMMU alone would let it run into faults.
+    """
+    start_endless_dma(pt)
+    user.kill(timeout=_KILL_TIMEOUT)
+    own = own_id(pt.endpoint)
+    ended = [r for r in watch.records("dma") if r.endpoint == own]
+    expect(len(ended), _NR_TRANSACTIONS, "transactions that ended with their user")
+    _expect_cut(ended)
+
+
+def _expect_cut(ended: list[DeviceRecord]) -> None:
+    statuses = [record.status for record in ended]
+    cut = [status for status in statuses if status in (_NO_BUS_MASTER, _ABORTED)]
+    if not cut:
+        raise CheckFailed(
+            "no transaction was cut short by the death of its user",
+            expected="bus mastering off, or a reset, with DMA in flight",
+            seen=f"{statuses.count(_OK)} of {len(statuses)} ran to their end",
+        )
+
+
+# -- reboot
+
+
+def reboot(context: Context, pt: Passthrough) -> None:
+    """Reboot the guest while an endpoint of it writes to memory.
+
+    :param pt: The endpoint, open. The process that has it open is gone afterwards.
+    :raise CheckFailed: When the guest is the same as before, DMA went on, or one of
+        our functions was not reset on the way.
+    """
+    before, watch = _boot_id(pt.probe), DeviceWatch(context.device_log())
+    start_endless_dma(pt)
+    context.reboot()
+    if _boot_id(pt.probe) == before:
+        raise CheckFailed(
+            "the guest did not reboot",
+            expected="another boot id than before",
+            seen=before,
+        )
+    own = own_id(pt.endpoint)
+    ended = [r for r in watch.records("dma") if r.endpoint == own]
+    expect(len(ended), _NR_TRANSACTIONS, "transactions that ended with the reboot")
+    _expect_cut(ended)
+    resets = [r for r in watch.records("reset") if r.flags == _RESET_DEVICE]
+    served = vfio_user_sockets(context.topology)
+    reset = len({record.source for record in resets})
+    expect(reset, len(served), "functions that the reboot has reset")
+
+
+def _boot_id(probe: Probe) -> str:
+    seen = probe.call("read", path="/proc/sys/kernel/random/boot_id")
+    return str(seen["text"]).strip()
+
+
+# -- hot-plug
+
+
+def unplugged(
+    context: Context, probe: Probe, endpoint: EndpointFunction, unplug: Unplug
+) -> None:
+    """Wait until an endpoint is gone from the guest, and see that nothing is left."""
+    try:
+        context.wait_for_unplug(unplug)
+    except MachineError as error:
+        raise CheckFailed(
+            f"the guest does not give {endpoint.bdf} back",
+            expected="DEVICE_DELETED",
+            seen=str(error),
+            step="the guest's dmesg in timeline.jsonl",
+        ) from error
+    expect(_is_there(probe, endpoint.bdf), False, f"{endpoint.bdf} is still in sysfs")
+
+
+def plug(context: Context, probe: Probe, endpoint: EndpointFunction) -> None:
+    """Plug an endpoint in, and wait until the guest has it.
+
+    :raise CheckFailed: When the guest does not find it.
+    """
+    probe.call("dmesg", clear=1)
+    context.plug(endpoint)
+    deadline = time.monotonic() + _PLUG_TIMEOUT
+    while not _is_there(probe, endpoint.bdf):
+        if time.monotonic() > deadline:
+            raise CheckFailed(
+                f"the guest does not find {endpoint.bdf}",
+                expected="hot-plugged, it appears in sysfs",
+                step="the guest's dmesg in timeline.jsonl",
+            )
+        # The kernel speaks of everything that it finds.
+        find_message(probe, endpoint.bdf, timeout=0.2)
+    # It is in sysfs before it can be bound. A scan waits for the one that goes on.
+    probe.call("write", path="/sys/bus/pci/rescan", data="1")
+
+
+def _is_there(probe: Probe, bdf: str) -> bool:
+    names = probe.call("list", path="/sys/bus/pci/devices")["names"]
+    assert isinstance(names, list)
+    return bdf in names
+
+
+def hot_plug(
+    context: Context,
+    probe: Probe,
+    endpoint: EndpointFunction,
+    mode: Mode,
+    reasons: FaultReasons,
+) -> None:
+    """Unplug and plug an endpoint: bound to vfio-pci and idle, then without driver."""
+    for driver in (VFIO_DRIVER, None):
+        if driver is None:
+            probe.call("unbind", bdf=endpoint.bdf)
+        unplugged(context, probe, endpoint, context.unplug(endpoint))
+        plug(context, probe, endpoint)
+        ensure_bound(probe, endpoint)
+        if find_group(probe, endpoint.bdf) is None:
+            raise CheckFailed(f"plugged in again, {endpoint.bdf} is in no IOMMU group")
+        works(probe, endpoint, mode, reasons)
+
+
+def unplug_in_use(
+    context: Context,
+    probe: Probe,
+    endpoint: EndpointFunction,
+    mode: Mode,
+    reasons: FaultReasons,
+) -> None:
+    """Unplug an endpoint that is open: it stays until it is closed, and works."""
+    pt = Passthrough(probe, endpoint, mode, device="again")
+    pt.open()
+    with mapped(pt, "page", PAGE, flags="rw", byte=GUARD) as page:
+        pt.expect_dma("fill", page, PAGE, operand=0)
+        probe.call("dmesg", clear=1)
+        unplug = context.unplug(endpoint)
+        if find_message(probe, _UNPLUG_WAITS, timeout=_PLUG_TIMEOUT) is None:
+            raise CheckFailed(
+                "vfio-pci does not say that the unplug waits for the user",
+                expected=f"a message like {_UNPLUG_WAITS!r}",
+                seen="DEVICE_DELETED" if unplug.is_done() else "silence",
+            )
+        expect(unplug.is_done(), False, "the endpoint was taken from its user")
+        pt.probe.call("set", name="page", byte=GUARD)
+        pt.expect_dma("fill", page, PAGE, operand=0)
+        pt.expect_untouched("page", 0)
+    pt.close()
+    unplugged(context, probe, endpoint, unplug)
+    plug(context, probe, endpoint)
+    ensure_bound(probe, endpoint)
+    works(probe, endpoint, mode, reasons)
