@@ -138,7 +138,8 @@ class Collector:
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Give the check its deadline, and notice a guest that died quietly."""
         try:
-            scale = _SLOW_SCALE if check_of(item).slow else 1.0
+            check = check_of(item)
+            scale = _SLOW_SCALE if check.slow or check.thorough else 1.0
             with self._session.phase(Phase.CHECK, scale=scale):
                 result = yield
         except (CheckFailed, ProbeError):
@@ -281,9 +282,11 @@ class Collector:
 
 
 def _is_wanted(item: pytest.Item, scenario: Scenario) -> bool:
+    check = check_of(item)
     if not scenario.checks:
-        return not check_of(item).slow or len(scenario.endpoints) > 1
-    names = (check_of(item).name, check_id(item))
+        slow = scenario.thorough or len(scenario.endpoints) > 1
+        return (slow or not check.slow) and (scenario.thorough or not check.thorough)
+    names = (check.name, check_id(item))
     return any(
         fnmatch.fnmatchcase(name, pattern)
         for pattern in scenario.checks
