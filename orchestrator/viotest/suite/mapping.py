@@ -53,6 +53,10 @@ def aperture(pt: Passthrough, reasons: FaultReasons) -> None:
     first, last = pt.iova_ranges[0][0], pt.iova_ranges[-1][1]
     edges = {"first": first, "last": last + 1 - PAGE}
     pt.buffer("beyond", 2 * PAGE)
+    _expect_refused(pt, edges["last"], "map across the end of the aperture")
+    if last < (1 << 64) - 1:
+        _expect_refused(pt, last + 1, "map beyond the aperture")
+    pt.free("beyond")
     for name, iova in edges.items():
         pt.buffer(name, PAGE, byte=GUARD)
         try:
@@ -66,16 +70,12 @@ def aperture(pt: Passthrough, reasons: FaultReasons) -> None:
             ) from error
         pt.expect_dma("fill", iova, PAGE, operand=0)
         pt.expect_filled(name, 0)
-    _expect_refused(pt, edges["last"], "map across the end of the aperture")
     for name, iova in edges.items():
         pt.unmap(iova, PAGE)
         pt.probe.call("set", name=name, byte=GUARD)
         pt.expect_fault("fill", iova, WORD, address=iova, reasons=reasons.unmapped)
         pt.expect_untouched(name, GUARD)
         pt.free(name)
-    if last < (1 << 64) - 1:
-        _expect_refused(pt, last + 1, "map beyond the aperture")
-    pt.free("beyond")
 
 
 def _expect_refused(pt: Passthrough, iova: int, what: str) -> None:
