@@ -322,6 +322,11 @@ class Session:
         self._guest.probe.call("dmesg")
         return self._guest.kernel_log.splats()
 
+    @property
+    def kernel_lines(self) -> Sequence[str]:
+        """The guest's kernel log between the last two calls of :meth:`new_splats`."""
+        return self._guest.kernel_log.lines if self._guest is not None else ()
+
     def cpu_seconds(self) -> dict[str, float]:
         """Return the CPU time of both processes so far, user and system."""
         assert self._running is not None

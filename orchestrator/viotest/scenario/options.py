@@ -104,6 +104,12 @@ OPTIONS: tuple[Option, ...] = (
         f" {ALL_MODES}: every one that the kernel offers",
     ),
     Option("check", Kind.MANY, "GLOB", "only the checks that match; may be repeated"),
+    Option(
+        "thorough",
+        Kind.FLAG,
+        "",
+        "the checks too that take half a minute and more under emulation",
+    ),
     Option("out", Kind.ONE, "DIR", "run folder to make (default: viotest-runs/TIME)"),
     Option("smp", Kind.ONE, "N", "virtual CPUs (default: 1)"),
     Option("mem", Kind.ONE, "MIB", "guest memory in MiB (default: 512)"),
@@ -333,6 +339,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         log_records=_log_records(values),
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
+        thorough="thorough" in raw,
         reboots=values.integer("reboots", Scenario.reboots, 0, 100),
     )
     out = values.text("out", "")
@@ -492,6 +499,7 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
         "device-mutant": list(scenario.mutants),
         "reboots": scenario.reboots,
+        "thorough": scenario.thorough,
         "endpoint": [str(spec) for spec in scenario.endpoints],
         "poll": scenario.poll_us,
         "log-records": scenario.log_records,

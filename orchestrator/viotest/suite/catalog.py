@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from viotest.scenario.model import CDEV_MODES, IOMMUFD_MODES
+from viotest.scenario.model import CDEV_MODES, IOMMUFD_MODES, TYPE1_MODES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,8 @@ class Check:
     required: bool = False
     #: Left out of the shortest run: one endpoint, and no ``--check`` that names it.
     slow: bool = False
+    #: Takes half a minute and more: only with ``--thorough``, or by its name.
+    thorough: bool = False
     #: Modes in which there is something to ask; empty: it is not about the mode.
     modes: tuple[Mode, ...] = ()
 
@@ -70,7 +72,34 @@ CHECKS: tuple[Check, ...] = (
         "iommufd promises no page table that virtio-iommu does not have",
         modes=CDEV_MODES,
     ),
+    Check("aperture", "the first and the last page of the aperture can be mapped"),
+    Check("unaligned", "what is no whole page is refused a mapping"),
+    Check("map-requests", "MAP and UNMAP are about exactly the range that was meant"),
+    Check("huge-page", "a page of 2 MiB is one request to the IOMMU"),
+    Check("map-gigabyte", "1 GiB can be mapped at once"),
+    Check("map-conflict", "a mapping over another one is refused, which stays"),
+    Check("unmap-part", "a part of a mapping cannot be taken away"),
+    Check("remap-under-load", "a page is remapped while DMA runs on both sides of it"),
+    Check(
+        "map-limit",
+        "type1 refuses mappings at its dma_entry_limit, and no earlier",
+        modes=TYPE1_MODES,
+    ),
+    Check("map-64k", "65535 mappings, or more, all translate", thorough=True),
+    Check("unmap-race", "DMA in flight ends before an unmap returns"),
+    Check(
+        "detach-race",
+        "DMA in flight ends before a detach returns",
+        modes=CDEV_MODES,
+    ),
+    Check("close-race", "DMA in flight ends before a close returns"),
+    Check("race-long", "the same for long, 128 transactions at once", thorough=True),
     Check("interrupt", "every MSI-X vector arrives at its eventfd", required=True),
+    Check("intx", "INTx can be masked, and waits until it is unmasked"),
+    Check("msi", "every MSI vector arrives at its eventfd"),
+    Check("msi-by-dma", "a DMA write of an MSI is that interrupt, and no other"),
+    Check("irq-storm", "of thousands of interrupts none is lost"),
+    Check("irq-storm-long", "of a hundred thousand none is lost", thorough=True),
     Check("flr", "a function level reset stops and clears the endpoint", required=True),
     Check("nvme-image", "the kernel's nvme driver moves blocks, byte for byte"),
     Check("nvme-passthrough", "the NVMe endpoint works through VFIO as well"),
