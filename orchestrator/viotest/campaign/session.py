@@ -48,7 +48,7 @@ _MODULE_PARAMS = (
     "iommufd allow_unsafe_interrupts=1",
 )
 
-#: For one command of QEMU's monitor.
+#: For one command of a monitor.
 _ANSWER_TIMEOUT = 10.0
 
 _KMSG_MARK = "viotest: end of the checks"
@@ -153,6 +153,20 @@ class Session:
     def device_log(self) -> DeviceLog:
         """Return the request log of the device process, whatever it serves."""
         return DeviceLog(self._folder / names.DEVICE_LOG)
+
+    def device_domain(self, endpoint_id: int) -> int | None:
+        """Return the domain that our virtio-iommu has an endpoint in, if any.
+
+        :param endpoint_id: Of an endpoint that the device has.
+        :raise MonitorError: When the device does not answer.
+        """
+        assert self._running is not None
+        monitor = self._running.device.monitor
+        rows = monitor.execute("query-endpoints", timeout=_ANSWER_TIMEOUT)
+        assert isinstance(rows, list)
+        (domain,) = [row["domain"] for row in rows if row["id"] == endpoint_id]
+        assert domain is None or isinstance(domain, int)
+        return domain
 
     def probe(self) -> Probe:
         """Return the guest's probe; waits for the guest the first time.

@@ -56,7 +56,9 @@ CHECKS: tuple[Check, ...] = (
     Check("fault-unmapped", "an access outside every mapping faults", required=True),
     Check("fault-permission", "an access against its permission faults", required=True),
     Check("fault-event", "our device put the fault on its event queue, and logged it"),
+    Check("fault-flood", "more faults than the event queue holds do not silence it"),
     Check("unmap", "nothing gets through after an unmap", required=True),
+    Check("unmap-time", "the device answers an UNMAP at once"),
     Check(
         "reattach",
         "detached, the endpoint reaches nothing; attached again, all that is mapped",
@@ -111,6 +113,7 @@ CHECKS: tuple[Check, ...] = (
     Check("two-iommus", "endpoints of two virtio-iommus: apart, or one address space"),
     Check("rebind", "unbound and bound again, all of it works again"),
     Check("rebind-often", "a hundred times bound and unbound, it works", slow=True),
+    Check("removal", "removed from the guest, an endpoint is detached; found, it works"),
     Check("kill-in-flight", "the DMA of a user that is killed ends with it", slow=True),
     Check("hot-plug", "unplugged and plugged in again, an endpoint works again"),
     Check("unplug-in-use", "an unplug waits for the user, whose DMA goes on"),

@@ -48,6 +48,9 @@ class Context(Protocol):
     def device_log(self) -> DeviceLog:
         """Return the log of the device process, whatever it serves."""
 
+    def device_domain(self, endpoint_id: int) -> int | None:
+        """Return the domain that our virtio-iommu has an endpoint in, if any."""
+
     def start_probe(self) -> AbstractContextManager[ProbeProcess]:
         """Run another probe in the guest, to be killed at will."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from viotest.guest.probe import ProbeError
 from viotest.machine.argv import vfio_user_sockets
 from viotest.machine.errors import MachineError
-from viotest.scenario.topology import own_id
+from viotest.scenario.topology import own_id, requester_ids
 from viotest.suite import steps
 from viotest.suite.binding import VFIO_DRIVER, ensure_bound, find_group
 from viotest.suite.judgement import CheckFailed, expect, refused
@@ -66,6 +66,48 @@ def rebind_often(probe: Probe, endpoint: EndpointFunction) -> None:
             probe.call("bind", bdf=endpoint.bdf, driver=VFIO_DRIVER)
         except ProbeError as error:
             raise refused(error, f"change of driver number {i + 1}") from error
+
+
+# -- removal
+
+
+def remove(context: Context, probe: Probe, endpoint: EndpointFunction) -> None:
+    """Take an endpoint out of the guest, which forgets it.
+
+    :param endpoint: The endpoint, not open.
+    :raise CheckFailed: Unless it is in no domain afterwards, under none of its ids:
+        memory that is somebody else's by then would still be its own.
+    """
+    probe.call("unbind", bdf=endpoint.bdf)
+    watch = DeviceWatch(context.iommu_log) if context.iommu_log else None
+    path = f"/sys/bus/pci/devices/{endpoint.bdf}/remove"
+    probe.call("write", path=path, data="1")
+    expect(_is_there(probe, endpoint.bdf), False, f"{endpoint.bdf} is still in sysfs")
+    if watch is None:
+        return
+    detached = {r.endpoint for r in watch.records("detach") if r.status == 0}
+    for number in requester_ids(endpoint):
+        if number not in detached:
+            raise CheckFailed(
+                f"endpoint {number:#x} was removed and not detached",
+                expected="a DETACH when the kernel releases it",
+                seen=f"domain {context.device_domain(number)} still is its own",
+                cause="the kernel lacks commit 809d0810e352 (iommu/virtio: Detach"
+                " domain on endpoint release), or reverts it",
+            )
+        expect(
+            context.device_domain(number),
+            None,
+            f"domain of endpoint {number:#x} after its DETACH",
+            cause="the device answers DETACH, and leaves the endpoint where it was",
+        )
+
+
+def rescan(probe: Probe, endpoint: EndpointFunction) -> None:
+    """Let the guest find an endpoint that was removed, and bind it to vfio-pci."""
+    probe.call("write", path="/sys/bus/pci/rescan", data="1")
+    expect(_is_there(probe, endpoint.bdf), True, f"{endpoint.bdf} is found again")
+    ensure_bound(probe, endpoint)
 
 
 # -- a user that dies

@@ -16,7 +16,7 @@ from viotest.guest.probe import ProbeError
 from viotest.scenario.model import EndpointModel
 from viotest.scenario.topology import parse_bdf
 from viotest.suite import steps
-from viotest.suite.binding import bind
+from viotest.suite.binding import bind, bind_refused
 from viotest.suite.judgement import expect, refused
 from viotest.suite.native import NativeDriver, Shell, run_dmatest
 from viotest.suite.native_vfio import (
@@ -89,7 +89,7 @@ def _passthrough(
 ) -> Iterator[Passthrough]:
     binding = bind(probe, endpoint, traced=False)
     if binding.error is not None:
-        raise refused(binding.error, "bind to vfio-pci")
+        raise bind_refused(binding.error, binding.group, "bind")
     # Beside the dma engine, which another check may have left open.
     pt = Passthrough(probe, endpoint, mode, device="native")
     try:
