@@ -160,13 +160,24 @@ class Session:
         :param endpoint_id: Of an endpoint that the device has.
         :raise MonitorError: When the device does not answer.
         """
-        assert self._running is not None
-        monitor = self._running.device.monitor
-        rows = monitor.execute("query-endpoints", timeout=_ANSWER_TIMEOUT)
-        assert isinstance(rows, list)
+        rows = self._ask_device("query-endpoints")
         (domain,) = [row["domain"] for row in rows if row["id"] == endpoint_id]
         assert domain is None or isinstance(domain, int)
         return domain
+
+    def nr_device_domains(self) -> int:
+        """Return how many domains our virtio-iommus have.
+
+        :raise MonitorError: When the device does not answer.
+        """
+        return len(self._ask_device("query-domains"))
+
+    def _ask_device(self, query: str) -> list[dict[str, Any]]:
+        assert self._running is not None
+        monitor = self._running.device.monitor
+        rows = monitor.execute(query, timeout=_ANSWER_TIMEOUT)
+        assert isinstance(rows, list)
+        return rows
 
     def probe(self) -> Probe:
         """Return the guest's probe; waits for the guest the first time.
@@ -254,17 +265,43 @@ class Session:
         :raise GuestLostError: When it does not come up again.
         :raise GuestError: When SSH does not work.
         """
-        probe = self.probe()
+        self.probe()
         assert self._running is not None
         assert self._guest is not None
         machine = self._running.machine
-        marks = dict(self.marks)
         machine.allow_reboot(True)
         machine.console.forget_beacon()
         self._guest.exec("reboot", timeout=self.seconds(Phase.CONNECT))
-        self.wait_for_beacon(self.seconds(Phase.BOOT))
+        self._wait_for_next()
         # From here on a reboot is again what nobody asked for.
         machine.allow_reboot(False)
+
+    @property
+    def bzimage(self) -> Path | None:
+        """The guest's kernel as kexec takes it; None if there is none."""
+        return self._plan.assets.kernel.bzimage
+
+    def kexec(self) -> None:
+        """Let the guest's kernel start itself anew, without a reset of the machine.
+
+        :meth:`probe` returns the same probe, started anew.
+
+        :raise GuestLostError: When it does not come up again.
+        :raise GuestError: When SSH does not work, or the kernel refuses.
+        """
+        self.probe()
+        assert self._running is not None
+        assert self._guest is not None
+        assert self.bzimage is not None
+        kernel = self.bzimage.read_bytes()
+        self._running.machine.console.forget_beacon()
+        self._guest.kexec(kernel, timeout=self.seconds(Phase.CONNECT))
+        self._wait_for_next()
+
+    def _wait_for_next(self) -> None:
+        probe, marks = self.probe(), dict(self.marks)
+        assert self._guest is not None
+        self.wait_for_beacon(self.seconds(Phase.BOOT))
         self._guest.close()
         self._guest = self._connect_ssh(probe)
         # They tell how long the run's first boot took.

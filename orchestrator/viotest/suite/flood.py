@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from viotest.suite.judgement import CheckFailed, expect
@@ -26,9 +27,7 @@ _NR_UNMAPS = 32
 _SLOW_NS = 20_000_000
 
 
-def fault_flood(
-    pt: Passthrough, reasons: FaultReasons, log: DeviceLog | None
-) -> None:
+def fault_flood(pt: Passthrough, reasons: FaultReasons, log: DeviceLog | None) -> None:
     """More faults than there are event buffers; then one that must be heard of.
 
     The kernel's log cannot be counted: all but ten messages in five seconds are
@@ -49,7 +48,9 @@ def fault_flood(
     last = pt.fresh_iova(PAGE)
 
     def access() -> object:
-        return pt.expect_fault("fill", last, WORD, address=last, reasons=reasons.unmapped)
+        return pt.expect_fault(
+            "fill", last, WORD, address=last, reasons=reasons.unmapped
+        )
 
     access()
     expect_guest_fault(pt.probe, pt.endpoint.endpoint_id, last, access)
@@ -107,4 +108,4 @@ def shortest_gap(records: Sequence[DeviceRecord]) -> int:
 
     :param records: At least two, oldest first.
     """
-    return min(b.ns - a.ns for a, b in zip(records, records[1:], strict=False))
+    return min(b.ns - a.ns for a, b in itertools.pairwise(records))

@@ -54,9 +54,13 @@ def pluggable(
 
 
 def test_rebind_often(
-    probe: Probe, idle: EndpointFunction, offered: Mode, fault_reasons: FaultReasons
+    viotest_context: Context,
+    probe: Probe,
+    idle: EndpointFunction,
+    offered: Mode,
+    fault_reasons: FaultReasons,
 ) -> None:
-    lifetime.rebind_often(probe, idle)
+    lifetime.rebind_often(viotest_context, idle)
     lifetime.works(probe, idle, offered, fault_reasons)
 
 
@@ -125,4 +129,26 @@ def test_reboot(
         ensure_bound(probe, idle)
     except ProbeError as error:
         raise refused(error, "endpoint that is open in a reboot") from error
+    lifetime.works(probe, idle, offered, fault_reasons)
+
+
+def test_kexec(
+    viotest_context: Context,
+    probe: Probe,
+    idle: EndpointFunction,
+    offered: Mode,
+    fault_reasons: FaultReasons,
+) -> None:
+    if viotest_context.kernel_config.get("CONFIG_KEXEC_FILE") not in (None, "y"):
+        pytest.skip("this kernel lacks CONFIG_KEXEC_FILE")
+    if viotest_context.bzimage is None:
+        pytest.skip("kexec takes a bzImage, and --kernel is none")
+    pt = Passthrough(probe, idle, offered)
+    try:
+        pt.open()
+        lifetime.kexec(viotest_context, pt)
+        # For what comes after, too.
+        ensure_bound(probe, idle)
+    except ProbeError as error:
+        raise refused(error, "endpoint that is open in a kexec") from error
     lifetime.works(probe, idle, offered, fault_reasons)

@@ -15,8 +15,8 @@ import pytest
 from viotest.guest.probe import ProbeError
 from viotest.scenario.model import EndpointModel
 from viotest.scenario.topology import parse_bdf
-from viotest.suite import steps
-from viotest.suite.binding import bind, bind_refused
+from viotest.suite import lifetime, steps
+from viotest.suite.binding import bind, bind_refused, ensure_bound
 from viotest.suite.judgement import expect, refused
 from viotest.suite.native import NativeDriver, Shell, run_dmatest
 from viotest.suite.native_vfio import (
@@ -251,3 +251,32 @@ def _refused_copies(pt: Passthrough, channel: Ioat, source: int, target: int) ->
     pt.fill("source", 8)
     expect(channel.copy(source, target, 4096), 0, "CHANERR of a copy after both")
     pt.expect_equal("source", "target", 4096)
+
+
+# The driver of each model, and what it makes of an endpoint.
+_DRIVERS = {
+    EndpointModel.NVME: ("nvme", "nvme/nvme*/nvme*n1"),
+    EndpointModel.QEMU_NVME: ("nvme", "nvme/nvme*/nvme*n1"),
+    EndpointModel.IOAT: ("ioatdma", "dma/dma*chan*"),
+}
+
+
+def test_rebind_native(viotest_context: Context, topology: Topology) -> None:
+    drivers = [
+        (NativeDriver(viotest_context, one, name, name), pattern)
+        for one in topology.endpoints
+        if one.spec.model in _DRIVERS
+        for name, pattern in (_DRIVERS[one.spec.model],)
+    ]
+    found = [pair for pair in drivers if pair[0].available()]
+    if not found:
+        pytest.skip(
+            "needs an endpoint that the kernel has a driver for: --endpoint nvme,"
+            " --endpoint ioat, or --endpoint standard"
+        )
+    for driver, pattern in found:
+        ensure_bound(viotest_context.probe(), driver.endpoint)
+        lifetime.rebind_often(viotest_context, driver.endpoint, driver.name)
+        driver.bind()
+        driver.wait_for(pattern)
+        driver.unbind()
