@@ -107,6 +107,8 @@ CHECKS: tuple[Check, ...] = (
     Check("nvme-passthrough", "the NVMe endpoint works through VFIO as well"),
     Check("ioat-dmatest", "ioatdma copies memory for dmatest without a failure"),
     Check("ioat-passthrough", "the I/OAT endpoint works through VFIO as well"),
+    Check("edu-passthrough", "QEMU's edu moves memory through VFIO, byte for byte"),
+    Check("igb-passthrough", "QEMU's igb opens through VFIO, and its registers answer"),
     Check(
         "rebind-native",
         "a hundred times between its own driver and vfio-pci, it works",

@@ -139,8 +139,10 @@ def test_kexec(
     offered: Mode,
     fault_reasons: FaultReasons,
 ) -> None:
-    if viotest_context.kernel_config.get("CONFIG_KEXEC_FILE") not in (None, "y"):
-        pytest.skip("this kernel lacks CONFIG_KEXEC_FILE")
+    # Without the second the image cannot be loaded above 4 GiB: ENOEXEC.
+    for option in ("CONFIG_KEXEC_FILE", "CONFIG_RELOCATABLE"):
+        if viotest_context.kernel_config.get(option) not in (None, "y"):
+            pytest.skip(f"this kernel lacks {option}")
     if viotest_context.bzimage is None:
         pytest.skip("kexec takes a bzImage, and --kernel is none")
     pt = Passthrough(probe, idle, offered)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The kernel's own drivers on our endpoints, by the DMA API; then VFIO on the same.
 
-``--endpoint nvme``, ``--endpoint ioat`` (or ``--endpoint standard``).
+``--endpoint nvme``, ``--endpoint ioat`` (or ``--endpoint standard``); with
+``--iommu qemu`` also QEMU's own devices, ``--endpoint qemu-nvme`` and so on.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from viotest.scenario.model import EndpointModel
 from viotest.scenario.topology import parse_bdf
 from viotest.suite import lifetime, steps
 from viotest.suite.binding import bind, bind_refused, ensure_bound
+from viotest.suite.edu import expect_edu_fault, prove_edu
 from viotest.suite.judgement import expect, refused
 from viotest.suite.native import NativeDriver, Shell, run_dmatest
 from viotest.suite.native_vfio import (
     CHANERR_READ_DATA,
     CHANERR_WRITE_DATA,
     Ioat,
+    igb_registers,
     nvme_identify,
 )
 from viotest.suite.observe import DeviceWatch
@@ -46,17 +49,18 @@ _ITERATIONS = 40
 _DMA_OK = 2
 
 
-def _require(topology: Topology, model: EndpointModel) -> EndpointFunction:
+def _require(topology: Topology, *models: EndpointModel) -> EndpointFunction:
     for endpoint in topology.endpoints:
-        if endpoint.spec.model is model:
+        if endpoint.spec.model in models:
             return endpoint
-    pytest.skip(f"no such endpoint: --endpoint {model}")
+    wanted = " or ".join(f"--endpoint {model}" for model in models)
+    pytest.skip(f"no such endpoint: {wanted}")
 
 
 @pytest.fixture
 def nvme(topology: Topology) -> EndpointFunction:
-    """The NVMe endpoint; skips the check if there is none."""
-    return _require(topology, EndpointModel.NVME)
+    """The NVMe endpoint, ours or QEMU's; skips the check if there is none."""
+    return _require(topology, EndpointModel.NVME, EndpointModel.QEMU_NVME)
 
 
 @pytest.fixture
@@ -190,7 +194,23 @@ def test_nvme_passthrough(probe: Probe, nvme: EndpointFunction, offered: Mode) -
         _passthrough(probe, nvme, offered) as pt,
         steps.mapped(pt, "queues", 3 * PAGE, flags="rw", byte=0) as iova,
     ):
-        expect(nvme_identify(pt, "queues", iova), "viotest NVMe", "model's name")
+        name = "QEMU NVMe Ctrl" if nvme.spec.model.is_qemus else "viotest NVMe"
+        expect(nvme_identify(pt, "queues", iova), name, "model's name")
+
+
+def test_edu_passthrough(probe: Probe, topology: Topology, offered: Mode) -> None:
+    edu = _require(topology, EndpointModel.QEMU_EDU)
+    with _passthrough(probe, edu, offered) as pt:
+        prove_edu(pt)
+        # What it may not write stays, and the guest is told where that was.
+        expect_edu_fault(pt)
+        prove_edu(pt)
+
+
+def test_igb_passthrough(probe: Probe, topology: Topology, offered: Mode) -> None:
+    igb = _require(topology, EndpointModel.QEMU_IGB)
+    with _passthrough(probe, igb, offered) as pt:
+        igb_registers(pt)
 
 
 def test_ioat_dmatest(
