@@ -56,7 +56,9 @@ CHECKS: tuple[Check, ...] = (
     Check("fault-unmapped", "an access outside every mapping faults", required=True),
     Check("fault-permission", "an access against its permission faults", required=True),
     Check("fault-event", "our device put the fault on its event queue, and logged it"),
+    Check("fault-flood", "more faults than the event queue holds do not silence it"),
     Check("unmap", "nothing gets through after an unmap", required=True),
+    Check("unmap-time", "the device answers an UNMAP at once"),
     Check(
         "reattach",
         "detached, the endpoint reaches nothing; attached again, all that is mapped",
@@ -105,16 +107,29 @@ CHECKS: tuple[Check, ...] = (
     Check("nvme-passthrough", "the NVMe endpoint works through VFIO as well"),
     Check("ioat-dmatest", "ioatdma copies memory for dmatest without a failure"),
     Check("ioat-passthrough", "the I/OAT endpoint works through VFIO as well"),
+    Check("edu-passthrough", "QEMU's edu moves memory through VFIO, byte for byte"),
+    Check("igb-passthrough", "QEMU's igb opens through VFIO, and its registers answer"),
+    Check(
+        "rebind-native",
+        "a hundred times between its own driver and vfio-pci, it works",
+        thorough=True,
+    ),
     Check("isolation", "two endpoints in two domains reach their own mappings only"),
     Check("shared-domain", "two endpoints in one domain reach the same mappings"),
     Check("merged-group", "endpoints of one group share its mappings, and its owner"),
     Check("two-iommus", "endpoints of two virtio-iommus: apart, or one address space"),
     Check("rebind", "unbound and bound again, all of it works again"),
     Check("rebind-often", "a hundred times bound and unbound, it works", slow=True),
+    Check(
+        "removal", "removed from the guest, an endpoint is detached; found, it works"
+    ),
     Check("kill-in-flight", "the DMA of a user that is killed ends with it", slow=True),
     Check("hot-plug", "unplugged and plugged in again, an endpoint works again"),
     Check("unplug-in-use", "an unplug waits for the user, whose DMA goes on"),
     Check("reboot", "after a reboot of the guest everything works again", slow=True),
+    Check(
+        "kexec", "after a kexec everything works again, and nothing went on", slow=True
+    ),
 )
 
 BY_NAME = {check.name: check for check in CHECKS}
