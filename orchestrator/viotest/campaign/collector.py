@@ -42,6 +42,7 @@ RESULT = "viotest_result"
 _LOSS_NEWS = 0.2
 # So many times the deadline of a check is that of a slow one.
 _SLOW_SCALE = 4.0
+_THOROUGH_SCALE = 8.0
 
 
 def check_of(item: pytest.Item) -> Check:
@@ -144,7 +145,8 @@ class Collector:
         """Give the check its deadline, and notice a guest that died quietly."""
         try:
             check = check_of(item)
-            scale = _SLOW_SCALE if check.slow or check.thorough else 1.0
+            scale = _SLOW_SCALE if check.slow else 1.0
+            scale = _THOROUGH_SCALE if check.thorough else scale
             with self._session.phase(Phase.CHECK, scale=scale):
                 result = yield
         except (CheckFailed, ProbeError):
