@@ -198,6 +198,9 @@ STANDARD_ENDPOINTS = (
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 
+#: Environment variables that are no options.
+_OTHER_VARIABLES = ("VIOTEST_CACHE", "VIOTEST_CI", "VIOTEST_CONFIG", "VIOTEST_DEBUG")
+
 #: Raw values by option name; a flag that is set has one value, ``"1"``.
 Raw = dict[str, list[str]]
 
@@ -227,7 +230,7 @@ def raw_from_environment(environ: Mapping[str, str]) -> Raw:
     """Read the options from ``VIOTEST_*``.
 
     Lists are separated by newlines, and by commas where no value can hold one.
-    Variables that are no option are left alone: others use the prefix too.
+    Variables that are no option are left alone: see :func:`unknown_variables`.
     """
     found: Raw = {}
     for option in OPTIONS:
@@ -240,6 +243,24 @@ def raw_from_environment(environ: Mapping[str, str]) -> Raw:
             found[option.name] = [part for part in text.split(separator) if part]
         else:
             found.update(_one(option, text, option.variable))
+    return found
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a line about each ``VIOTEST_*`` variable that means nothing.
+
+    That is no error: the environment is not ours alone.
+    """
+    prefix = "VIOTEST_"
+    known = [option.variable for option in OPTIONS] + list(_OTHER_VARIABLES)
+    rests = [name.removeprefix(prefix) for name in known]
+    found = []
+    for name in sorted(environ):
+        if name.startswith(prefix) and name not in known:
+            rest = name.removeprefix(prefix)
+            close = difflib.get_close_matches(rest, rests, n=1, cutoff=0.7)
+            guess = f"; did you mean {prefix}{close[0]}?" if close else ""
+            found.append(f"{name} is ignored, it is no option{guess}")
     return found
 
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 # dmatest_func() of drivers/dma/dmatest.c, since 3.19.
 _SUMMARY = re.compile(r"dmatest: (\S+): summary (\d+) tests, (\d+) failures")
-#: What load-module says if the guest does not have it.
-_NO_SUCH_MODULE = 2
+# What load-module says of a module that the guest does not have, and the shell of a
+# load-module that it does not have.
+_NO_SUCH_MODULE = (2, 127)
 
 
 class Shell:
@@ -55,7 +56,7 @@ class Shell:
         :raise CheckFailed: When the guest has it, and it cannot be loaded.
         """
         result = self._context.exec(f"load-module {name}", timeout=30.0)
-        if result.status not in (0, _NO_SUCH_MODULE):
+        if result.status not in (0, *_NO_SUCH_MODULE):
             raise CheckFailed(
                 f"the module {name} cannot be loaded",
                 seen=result.err.decode(errors="replace").strip(),
