@@ -42,7 +42,9 @@ class Check:
         """How many times the usual deadline of a check it may take."""
         if self.on_request:
             return 10.0
-        return 4.0 if self.slow or self.thorough else 1.0
+        if self.thorough:
+            return 8.0
+        return 4.0 if self.slow else 1.0
 
     def modes_among(self, modes: Sequence[Mode]) -> tuple[Mode, ...]:
         """Return those of ``modes`` in which the check can be put."""
