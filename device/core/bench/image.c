@@ -47,11 +47,10 @@ static void check_entries(const struct image *image)
 
 		REQUIRE(left >= sizeof(*entry));
 		REQUIRE(entry->readable == IMAGE_BEGIN || offset != image->first);
-		REQUIRE(entry->readable == IMAGE_BEGIN ?
-				!entry->length :
-				entry->length <= entry->readable &&
-					entry->readable <= MAX_READABLE &&
-					entry->writable <= MAX_WRITABLE);
+		REQUIRE(entry->readable == IMAGE_BEGIN ? !entry->length :
+							 entry->length <= entry->readable &&
+								 entry->readable <= MAX_READABLE &&
+								 entry->writable <= MAX_WRITABLE);
 		REQUIRE(left - sizeof(*entry) >= (entry->length + 7ull) / 8 * 8);
 		REQUIRE(image_next(image, &offset));
 	}

@@ -44,8 +44,8 @@ struct image_entry {
 	/* Bytes of the request, or IMAGE_BEGIN: the device is reset, and features are accepted. */
 	uint32_t readable;
 	uint32_t writable; /* IMAGE_BEGIN: features, low half */
-	uint32_t status;   /* that was answered, IMAGE_NO_STATUS for none; IMAGE_BEGIN: high half */
-	uint32_t length;   /* bytes that follow, padded to 8 with zeroes; the other readable are 0 */
+	uint32_t status; /* that was answered, IMAGE_NO_STATUS for none; IMAGE_BEGIN: high half */
+	uint32_t length; /* bytes that follow, padded to 8 with zeroes; the other readable are 0 */
 };
 
 _Static_assert(sizeof(struct image_head) == 96 && sizeof(struct image_entry) == 16,

@@ -134,8 +134,7 @@ static void add(struct batch *batch, const struct image_entry *entry)
 
 	chain.writable_at =
 		(chain.readable_at + chain.readable + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-	batch->end =
-		(chain.writable_at + chain.writable + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+	batch->end = (chain.writable_at + chain.writable + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 	memcpy(ram + chain.readable_at, entry + 1, entry->length);
 	memset(ram + chain.readable_at + entry->length, 0, entry->readable - entry->length);
 	batch->entries[batch->nr] = entry;
@@ -158,6 +157,7 @@ static void check_answers(const struct batch *batch, uint64_t nr_before)
 			continue;
 		fprintf(stderr, "request %llu: recorded status %u, now %u (255: none)\n",
 			(unsigned long long)nr_before + n + 1, batch->entries[n]->status, status);
+		stop();
 		exit(1);
 	}
 }
