@@ -29,6 +29,7 @@ from viotest.scenario.options import (
     raw_from_config,
     raw_from_environment,
     scenario_config,
+    unknown_variables,
 )
 from viotest.suite.catalog import NAMES
 
@@ -133,6 +134,22 @@ def test_environment_gives_every_kind() -> None:
         "append": ["a=1,2", "b"],
         "json": ["1"],
     }
+
+
+def test_environment_variable_that_means_nothing_is_told() -> None:
+    environ = {
+        "VIOTEST_KERNAL": "x",
+        "VIOTEST_ELSE": "x",
+        "VIOTEST_CI": "1",
+        "VIOTEST_CACHE": "/x",
+        "VIOTEST_CONFIG": "x",
+        "VIOTEST_DEBUG": "1",
+        "VIOTESTING": "x",
+    } | {option.variable: "x" for option in OPTIONS}
+    assert unknown_variables(environ) == [
+        "VIOTEST_ELSE is ignored, it is no option",
+        "VIOTEST_KERNAL is ignored, it is no option; did you mean VIOTEST_KERNEL?",
+    ]
 
 
 def test_environment_flag_must_be_one_or_zero() -> None:

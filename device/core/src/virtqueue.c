@@ -64,20 +64,6 @@ void virtqueue_reset(struct virtqueue *vq)
 	vq->vector = NO_VECTOR;
 }
 
-int virtqueue_enable(struct virtqueue *vq)
-{
-	if (vq->desc % VRING_DESC_ALIGN_SIZE || vq->driver % VRING_AVAIL_ALIGN_SIZE ||
-	    vq->device % VRING_USED_ALIGN_SIZE)
-		return -EINVAL;
-	vq->enabled = true;
-	return 0;
-}
-
-void virtqueue_set_event_idx(struct virtqueue *vq, bool on)
-{
-	vq->event_idx = on;
-}
-
 /* Behind the available ring: the used index at which the driver wants an interrupt. */
 static uint64_t used_event_addr(const struct virtqueue *vq)
 {
@@ -89,6 +75,29 @@ static uint64_t avail_event_addr(const struct virtqueue *vq)
 {
 	return vq->device + offsetof(struct vring_used, ring) +
 	       vq->size * sizeof(struct vring_used_elem);
+}
+
+/* By their last bytes, which lie below the first then. */
+static bool wraps(const struct virtqueue *vq)
+{
+	return vq->desc + vq->size * sizeof(struct vring_desc) - 1 < vq->desc ||
+	       used_event_addr(vq) + 1 < vq->driver || avail_event_addr(vq) + 1 < vq->device;
+}
+
+int virtqueue_enable(struct virtqueue *vq)
+{
+	if (wraps(vq))
+		return -EINVAL;
+	if (vq->desc % VRING_DESC_ALIGN_SIZE || vq->driver % VRING_AVAIL_ALIGN_SIZE ||
+	    vq->device % VRING_USED_ALIGN_SIZE)
+		return -EINVAL;
+	vq->enabled = true;
+	return 0;
+}
+
+void virtqueue_set_event_idx(struct virtqueue *vq, bool on)
+{
+	vq->event_idx = on;
 }
 
 static uint16_t *used_flags(const struct virtqueue *vq)

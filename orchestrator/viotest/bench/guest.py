@@ -15,7 +15,6 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from viotest.bench.edu import prove_edu
 from viotest.bench.pin import pin
 from viotest.bench.table import Aim, Bound, Section, compare
 from viotest.campaign.run import TIMELINE, prepare
@@ -25,6 +24,7 @@ from viotest.provision import cache
 from viotest.report.timeline import Timeline
 from viotest.scenario.model import EndpointModel, EndpointSpec, Iommu
 from viotest.suite.binding import bind
+from viotest.suite.edu import prove_edu
 from viotest.suite.judgement import CheckFailed
 from viotest.suite.passthrough import PAGE, Passthrough
 from viotest.suite.steps import dma_copy
