@@ -160,9 +160,7 @@ class Ledger:
         return f"{self._name}: {share:.0%} of the requests needed a notification"
 
 
-def measure(
-    options: Options, progress: Progress, trace: Path | None = None
-) -> Section:
+def measure(options: Options, progress: Progress, trace: Path | None = None) -> Section:
     """Boot the guests and measure them in turns.
 
     :param trace: Where to write what the guest on ours asked of it, up to the end of

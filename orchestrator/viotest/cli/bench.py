@@ -89,7 +89,7 @@ def _add_all(parser: Any) -> None:
         "--out",
         metavar="DIR",
         default="viotest-bench",
-        help=f"folder for {JSON_FILE}, {PLOT_FILE}, {TRACE_FILE} (default: viotest-bench)",
+        help="folder for JSON, plot and trace (default: viotest-bench)",
     )
     parser.set_defaults(call=all_command, options=[*names, "--out"])
 
@@ -121,7 +121,7 @@ def _add_core_options(parser: Any) -> list[str]:
     parser.add_argument(
         "--trace",
         metavar="FILE",
-        help="replay this trace (viotest trace), too; `all` records one if none is given",
+        help="replay this trace, too (`all` without it: one it records)",
     )
     return ["--source", "--trace"]
 
