@@ -153,6 +153,11 @@ class Session:
             return None
         return self.device_log()
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._folder
+
     def device_log(self) -> DeviceLog:
         """Return the request log of the device process, whatever it serves."""
         return DeviceLog(self._folder / names.DEVICE_LOG)
