@@ -31,6 +31,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve_parser.set_defaults(run=_serve)
     mutants = commands.add_parser("mutants", help="list the deliberate defects")
+    mutants.add_argument(
+        "--of-endpoints",
+        action="store_true",
+        help="only those that change something where no virtio-iommu is ours",
+    )
     mutants.set_defaults(run=_mutants)
     return parser
 
@@ -41,8 +46,9 @@ def _serve(arguments: argparse.Namespace) -> None:
     asyncio.run(serve(read_config(arguments.config), sys.stdout))
 
 
-def _mutants(_: argparse.Namespace) -> None:
-    for name, notice in core.mutants().items():
+def _mutants(arguments: argparse.Namespace) -> None:
+    table = core.mutants(of_endpoints=arguments.of_endpoints)
+    for name, notice in table.items():
         print(f"{name:24} {notice}")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,8 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.core.conftest import CoreMake
 
 CORE = Path(__file__).resolve().parents[2] / "device" / "core"
 PROGRAMS = sorted(path.stem for path in (CORE / "tests").glob("test_*.c"))
@@ -62,24 +63,13 @@ def split_programs(output: str) -> dict[str, Tap]:
     ],
 )
 def make_output(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    core_make: CoreMake,
 ) -> Iterator[str]:
     """Run one target of the core's Makefile in a build folder of its own."""
-    for tool in ("make", "gcc"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
     build = tmp_path_factory.mktemp(request.param)
-    argv = ["make", "-s", "-j2", "-C", str(CORE), request.param, f"BUILD={build}"]
-    done = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=TIMEOUT,
-        check=False,
-    )
+    done = core_make(request.param, build, timeout=TIMEOUT)
     yield done.stdout
     # Three builds with debug information are not worth keeping.
     shutil.rmtree(build)

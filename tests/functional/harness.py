@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 #: In the environment of every process of a test: whose it is.
-MARKER = "VIOTEST_TEST_ID"
+MARKER = "TEST_OF_VIOTEST"
 
 #: Longer than any run under emulation on a busy host.
 RUN_TIMEOUT = 180.0

@@ -111,6 +111,44 @@ def test_unknown_mutant_names_the_nearest(
     assert not seen
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["run", "--iommu", "qemu"],
+        ["conformance", "--target", "qemu"],
+    ],
+)
+def test_mutant_that_would_change_nothing_is_refused(
+    argv: list[str], capsys: pytest.CaptureFixture[str], seen: list[Settings]
+) -> None:
+    mutants = ["--device-mutant", "drop-interrupt", "--device-mutant", "ignore-unmap"]
+    line = refused(capsys, *argv, *mutants)
+    assert "ignore-unmap: a defect of our virtio-iommu" in line
+    assert " ".join(argv[1:]) in line
+    assert "drop-interrupt" in line
+    assert not seen
+
+
+def test_mutant_of_endpoints_goes_with_any_iommu(seen: list[Settings]) -> None:
+    argv = ["run", "--iommu", "qemu", "--device-mutant", "drop-interrupt"]
+    assert main(argv) == 0
+    assert seen[0].scenario.mutants == ("drop-interrupt",)
+
+
+def test_unknown_variable_is_a_warning(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    seen: list[Settings],
+) -> None:
+    monkeypatch.setenv("VIOTEST_KERNAL", "x")
+    assert main(["run"]) == 0
+    assert len(seen) == 1
+    assert capsys.readouterr().err == (
+        "viotest: warning: VIOTEST_KERNAL is ignored, it is no option;"
+        " did you mean VIOTEST_KERNEL?\n"
+    )
+
+
 def test_untestable_is_125(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -187,3 +187,8 @@ def test_every_mutant_says_what_must_be_noticed() -> None:
         mutants
     )
     assert all(len(notice) > 10 for notice in mutants.values())
+
+
+def test_mutants_of_endpoints_are_some_of_all() -> None:
+    assert core.mutants(of_endpoints=True).items() < core.mutants().items()
+    assert set(core.mutants(of_endpoints=True)) == {"drop-interrupt"}

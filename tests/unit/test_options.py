@@ -29,6 +29,7 @@ from viotest.scenario.options import (
     raw_from_config,
     raw_from_environment,
     scenario_config,
+    unknown_variables,
 )
 from viotest.suite.catalog import NAMES
 
@@ -133,6 +134,22 @@ def test_environment_gives_every_kind() -> None:
         "append": ["a=1,2", "b"],
         "json": ["1"],
     }
+
+
+def test_environment_variable_that_means_nothing_is_told() -> None:
+    environ = {
+        "VIOTEST_KERNAL": "x",
+        "VIOTEST_ELSE": "x",
+        "VIOTEST_CI": "1",
+        "VIOTEST_CACHE": "/x",
+        "VIOTEST_CONFIG": "x",
+        "VIOTEST_DEBUG": "1",
+        "VIOTESTING": "x",
+    } | {option.variable: "x" for option in OPTIONS}
+    assert unknown_variables(environ) == [
+        "VIOTEST_ELSE is ignored, it is no option",
+        "VIOTEST_KERNAL is ignored, it is no option; did you mean VIOTEST_KERNEL?",
+    ]
 
 
 def test_environment_flag_must_be_one_or_zero() -> None:
@@ -259,6 +276,14 @@ def test_every_option_is_named_once_and_has_a_variable() -> None:
 
 def test_nearest_without_a_guess_lists_what_there_is() -> None:
     assert nearest("zzz", ["q35", "virt"]) == "known: q35, virt"
+
+
+def test_thorough_is_of_the_scenario() -> None:
+    scenario = parse_settings({"thorough": ["1"]}).scenario
+    assert scenario.thorough
+    assert not parse_settings({}).scenario.thorough
+    raw = raw_from_config(scenario_config(scenario), "file")
+    assert parse_settings(raw).scenario == scenario
 
 
 def test_workers_shape_the_run_and_reboots_the_scenario() -> None:

@@ -15,6 +15,7 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerInitialize(int *argc, char ***argv); /* before anything else: seeds.c */
 
 /* Writes seed n to buf and returns its size; 0: there is no such seed. */
 #define FUZZ_MAX_SEED 4096

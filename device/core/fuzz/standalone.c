@@ -3,7 +3,6 @@
  * A fuzz target without libFuzzer: replays files, or mutates seeds blindly.
  *
  *   target FILE...                      replay
- *   target -seeds=DIR                   write the seeds there
  *   target [-runs=N] [-max_total_time=S] [-seed=N]
  *
  * With the same -seed= and -runs= the same inputs are made. The one in hand when
@@ -18,7 +17,7 @@
 
 #include "fuzz.h"
 
-#define MAX_INPUT 8192
+#define MAX_INPUT (2 * FUZZ_MAX_SEED)
 #define MAX_SEEDS 256
 #define MAX_CHANGES 8
 
@@ -187,26 +186,6 @@ static int replay(const char *path)
 	return 0;
 }
 
-static int write_seeds(const char *dir)
-{
-	uint8_t buf[MAX_INPUT];
-	char path[4096];
-	size_t size;
-
-	for (unsigned n = 0; (size = fuzz_seed(n, buf)); n++) {
-		FILE *file;
-
-		snprintf(path, sizeof(path), "%s/seed-%03u", dir, n);
-		file = fopen(path, "wb");
-		if (!file || fwrite(buf, 1, size, file) != size) {
-			perror(path);
-			return 1;
-		}
-		fclose(file);
-	}
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	unsigned long runs = 0;
@@ -214,9 +193,8 @@ int main(int argc, char **argv)
 	bool replayed = false;
 	int r = 0;
 
+	LLVMFuzzerInitialize(&argc, &argv);
 	for (int i = 1; i < argc && r == 0; i++) {
-		if (!strncmp(argv[i], "-seeds=", 7))
-			return write_seeds(argv[i] + 7);
 		if (!strncmp(argv[i], "-runs=", 6)) {
 			runs = strtoul(argv[i] + 6, NULL, 10);
 		} else if (!strncmp(argv[i], "-max_total_time=", 16)) {

@@ -269,6 +269,7 @@ struct viommu_inject_info {
 struct viommu_mutant_info {
 	const char *name;
 	const char *notice; /* what a good suite must notice, one line */
+	bool is_of_endpoints; /* else nothing changes where no virtio-iommu is ours */
 	struct viommu_inject_rule rule;
 };
 

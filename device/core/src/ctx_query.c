@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * What the control plane asks about: any thread, while DMA goes on. map_lock is let go
- * again and again: a guest that spins in an UNMAP does not wait for ten thousand domains.
- */
+/* What the control plane asks about: any thread, while DMA goes on. */
 #include "ctx.h"
 
 #include <string.h>
@@ -10,6 +7,12 @@
 #include "endpoint_model.h"
 #include "iommu.h"
 #include "vfio_user.h"
+
+/*
+ * Up to so many are seen as they are at one moment. With more, map_lock is let go in
+ * between: a guest that spins in an UNMAP does not wait for ten thousand domains.
+ */
+#define DOMAINS_AT_ONCE 256
 
 static void fill_endpoint(const struct endpoint *endpoint, struct viommu_endpoint_info *info)
 {
@@ -62,16 +65,23 @@ static void fill_domain(const struct iommu *iommu, const struct domain *domain,
 static size_t query_iommu(const struct iommu *iommu, struct viommu_domain_info *buf, size_t max,
 			  size_t nr)
 {
-	/* A domain stays in its bucket: none is missed for it, or told of twice. */
+	size_t locked_at = nr;
+
+	pthread_rwlock_rdlock(&iommu->ctx->map_lock);
 	for (size_t i = 0; i < DOMAIN_BUCKETS; i++) {
-		pthread_rwlock_rdlock(&iommu->ctx->map_lock);
 		for (const struct domain *domain = iommu->domains.buckets[i]; domain;
 		     domain = domain->next, nr++) {
 			if (nr < max)
 				fill_domain(iommu, domain, &buf[nr]);
 		}
-		pthread_rwlock_unlock(&iommu->ctx->map_lock);
+		/* A domain stays in its bucket: none is missed for it, or told of twice. */
+		if (nr - locked_at >= DOMAINS_AT_ONCE) {
+			pthread_rwlock_unlock(&iommu->ctx->map_lock);
+			pthread_rwlock_rdlock(&iommu->ctx->map_lock);
+			locked_at = nr;
+		}
 	}
+	pthread_rwlock_unlock(&iommu->ctx->map_lock);
 	return nr;
 }
 

@@ -68,6 +68,21 @@ static void dequeue(struct pool *pool, struct pool_job *job)
 	job->queued = false;
 }
 
+bool pool_run_one(struct pool *pool, uint8_t *bounce)
+{
+	static const atomic_bool never;
+	struct pool_job *job;
+
+	pthread_mutex_lock(&pool->lock);
+	job = pool->first;
+	if (job)
+		dequeue(pool, job);
+	pthread_mutex_unlock(&pool->lock);
+	if (job)
+		job->run(job, &never, bounce);
+	return job;
+}
+
 /* NULL when the pool ends. */
 static struct pool_job *wait_for_job(struct pool *pool)
 {

@@ -32,6 +32,11 @@ void pool_stop(struct pool *pool);
 void pool_submit(struct pool *pool, struct pool_job *job);
 /* Takes it off the queue; a worker may have it already. */
 void pool_cancel(struct pool *pool, struct pool_job *job);
+/*
+ * What a worker does, on the caller's thread; false if there is no job. For who needs
+ * to know when it happens, and has stopped the workers: tests.
+ */
+bool pool_run_one(struct pool *pool, uint8_t *bounce);
 /* Workers that have a job in hand. Any thread. */
 unsigned pool_busy(const struct pool *pool);
 

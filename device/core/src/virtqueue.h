@@ -52,7 +52,7 @@ struct virtqueue_chain {
 
 /* Back to what a device reset leaves: disabled, largest size. */
 void virtqueue_reset(struct virtqueue *vq);
-/* -EINVAL if the ring addresses are not aligned as the specification asks. */
+/* -EINVAL if the rings are not aligned as the specification asks, or wrap around. */
 int virtqueue_enable(struct virtqueue *vq);
 
 /* What of the ring is decided by negotiated features, before the queue is used. */

@@ -11,6 +11,8 @@
 #include <linux/virtio_pci.h>
 
 #include "client.h"
+#include "ctx.h"
+#include "dma.h"
 #include "dma_tlb.h"
 #include "harness.h"
 #include "rig.h"
@@ -105,14 +107,19 @@ static void check_refused(uint32_t fault)
 	CHECK_EQ(rig_probe_write(&rig, RIG_EP0, IOVA), fault);
 }
 
-/* Which page of data IOVA is on, by what lies in it. */
-static uint8_t page_at_iova(void)
+static uint8_t local_byte(void)
 {
 	uint8_t byte = 0xff;
 
-	CHECK_EQ(rig_dma(&rig, RIG_EP0, DMA_OP_READ, IOVA, 0, 1), DMA_STATUS_OK);
-	REQUIRE(!client_region_read(rig.endpoints[RIG_EP0], DMA_ENGINE_BAR_LOCAL, 0, &byte, 1));
+	read_local(&rig, RIG_EP0, 0, &byte, 1);
 	return byte;
+}
+
+/* Which page of data IOVA is on, by what lies in it. */
+static uint8_t page_at_iova(void)
+{
+	CHECK_EQ(rig_dma(&rig, RIG_EP0, DMA_OP_READ, IOVA, 0, 1), DMA_STATUS_OK);
+	return local_byte();
 }
 
 TEST(unmap_is_not_outlived)
@@ -219,6 +226,66 @@ TEST(rules_are_asked_for_every_access)
 	CHECK_EQ(page_at_iova(), 0);
 	REQUIRE(!viommu_ctx_inject_remove(rig.ctx, id));
 	CHECK_EQ(page_at_iova(), 0);
+	rig_stop(&rig);
+}
+
+/* A rule that comes when the slice has a cache in hand already, and goes again. */
+TEST(what_a_late_rule_decided_is_not_remembered)
+{
+	const struct viommu_inject_rule rule = {
+		.action = VIOMMU_INJECT_OFF_BY_PAGE,
+		.endpoint = -1,
+		.domain = -1,
+	};
+	const struct rig_dma dma = { DMA_OP_READ, IOVA, 0, 1 };
+	const struct endpoint *endpoint;
+	uint32_t id = 0;
+
+	rig_start_ready(&rig, NULL);
+	endpoint = rig.ctx->functions[rig.endpoint_index[RIG_EP0]].endpoint;
+	CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), OK);
+	CHECK_EQ(rig_map_page(&rig, 1, IOVA, 0), OK);
+	rig.ram[RIG_DATA + PAGE] = 1;
+	/* Its worker waits to be let at the mappings. */
+	pthread_rwlock_wrlock(&rig.ctx->map_lock);
+	rig_dma_start(&rig, RIG_EP0, 0, &dma);
+	while (!atomic_load(&endpoint->nr_slices))
+		;
+	REQUIRE(!viommu_ctx_inject_add(rig.ctx, &rule, &id));
+	pthread_rwlock_unlock(&rig.ctx->map_lock);
+	CHECK_EQ(rig_dma_wait(&rig, RIG_EP0, 0), DMA_STATUS_OK);
+	CHECK_EQ(local_byte(), 1);
+	REQUIRE(!viommu_ctx_inject_remove(rig.ctx, id));
+	CHECK_EQ(page_at_iova(), 0);
+	rig_stop(&rig);
+}
+
+/* The cache is the endpoint's, but what takes away from it concerns the bridge's id. */
+TEST(what_a_bridge_loses_is_not_outlived_behind_it)
+{
+	rig_start_bridged(&rig);
+	for (unsigned round = 0; round < 5; round++) {
+		uint32_t fault = round == 0 || round == 2 ? DMA_FAULT_MAPPING : DMA_FAULT_DOMAIN;
+
+		CHECK_EQ(rig_attach(&rig, 1, RIG_BRIDGE_ID, 0), OK);
+		CHECK_EQ(rig_map_page(&rig, 1, IOVA, 0), OK);
+		CHECK_EQ(rig_probe_read(&rig, RIG_EP1, IOVA), DMA_FAULT_NONE);
+		CHECK_EQ(rig_probe_write(&rig, RIG_EP1, IOVA), DMA_FAULT_NONE);
+		if (round == 0)
+			CHECK_EQ(rig_unmap(&rig, 1, 0, UINT64_MAX), OK);
+		else if (round == 1)
+			CHECK_EQ(rig_detach(&rig, 1, RIG_BRIDGE_ID), OK);
+		else if (round == 2)
+			CHECK_EQ(rig_attach(&rig, 2, RIG_BRIDGE_ID, 0), OK);
+		else if (round == 3)
+			rig_write(&rig, VIRTIO_PCI_COMMON_STATUS, 0, 1);
+		else
+			REQUIRE(!client_reset(rig.iommu));
+		CHECK_EQ(rig_probe_read(&rig, RIG_EP1, IOVA), fault);
+		CHECK_EQ(rig_probe_write(&rig, RIG_EP1, IOVA), fault);
+		client_config_write(rig.iommu, 4, 6, 2);
+		rig_init_driver(&rig, RIG_ALL_FEATURES);
+	}
 	rig_stop(&rig);
 }
 

@@ -300,8 +300,19 @@ TEST(E7_fault_records)
 	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, RIG_RESERVED), DMA_FAULT_RESERVED);
 	fault = take_event();
 	CHECK_EQ(fault.reason, VIRTIO_IOMMU_FAULT_R_UNKNOWN);
-	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_FAULTS_REPORTED), 3);
+	CHECK_EQ(fault.flags, VIRTIO_IOMMU_FAULT_F_READ | VIRTIO_IOMMU_FAULT_F_ADDRESS);
+	/* A read in the MSI window; a mapping that does not allow it. */
+	CHECK_EQ(rig_probe_read(&rig, RIG_EP0, RIG_MSI), DMA_FAULT_RESERVED);
+	CHECK_EQ(take_event().reason, VIRTIO_IOMMU_FAULT_R_UNKNOWN);
+	CHECK_EQ(rig_map(&rig, 1, PAGE, 2 * PAGE - 1, IDENTITY, VIRTIO_IOMMU_MAP_F_READ), OK);
+	CHECK_EQ(rig_probe_write(&rig, RIG_EP1, PAGE), DMA_FAULT_PERMISSION);
+	fault = take_event();
+	CHECK_EQ(fault.reason, VIRTIO_IOMMU_FAULT_R_MAPPING);
+	CHECK_EQ(fault.flags, VIRTIO_IOMMU_FAULT_F_WRITE | VIRTIO_IOMMU_FAULT_F_ADDRESS);
+	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_FAULTS_REPORTED), 5);
 	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_FAULT_DOMAIN), 1);
+	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_FAULT_MAPPING), 2);
+	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_FAULT_UNKNOWN), 2);
 	CHECK_EQ(rig_wait_log(&rig, VIOMMU_LOG_FAULT).start, 0x1234);
 	rig_stop(&rig);
 }

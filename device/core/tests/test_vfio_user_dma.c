@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* DMA_MAP and DMA_UNMAP. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -56,6 +57,29 @@ TEST(dma_map_shares_the_clients_memory)
 	CHECK_EQ(record.start, 0x10000);
 	CHECK_EQ(record.end, 0x11fff);
 	munmap(ours, 0x4000);
+	close(fd);
+	fixture_stop(&fixture);
+}
+
+/* The seal that was asked for is for ever; what a client may still do costs nobody but it. */
+TEST(dma_map_outlives_what_is_done_to_the_file)
+{
+	struct fixture fixture;
+	int fd = make_memfd(0x4000, true);
+	volatile char *host;
+
+	fixture_start_connected(&fixture);
+	CHECK_EQ(client_dma_map(fixture.sock, 0, 0x4000, RW, fd, 0), 0);
+	host = lookup(&fixture, 0x3000, RW);
+	REQUIRE(host);
+	*host = 1;
+	CHECK(ftruncate(fd, 0) < 0 && errno == EPERM);
+	CHECK(ftruncate(fd, 0x3fff) < 0 && errno == EPERM);
+	CHECK_EQ(*host, 1);
+	REQUIRE(!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 0x4000));
+	CHECK_EQ(*host, 0);
+	*host = 2;
+	CHECK_EQ(*host, 2);
 	close(fd);
 	fixture_stop(&fixture);
 }

@@ -18,6 +18,9 @@
 #define BUFFER (RIG_RAM + 0x20000)
 #define TABLE (RIG_RAM + 0x30000)
 #define NOWHERE 0x123456789000ull
+#define MMIO 0x20000000ull
+#define ROM 0x30000000ull /* the first 256 KiB of RAM once more */
+#define ROM_SIZE 0x40000ull
 
 static struct rig rig;
 
@@ -50,6 +53,8 @@ static void start_with_attach(void)
 	};
 
 	rig_start_ready(&rig, NULL);
+	REQUIRE(!client_dma_map(rig.iommu, MMIO, 0x10000, 3, -1, 0));
+	REQUIRE(!client_dma_map(rig.iommu, ROM, ROM_SIZE, 1, rig.memfd, 0));
 	memcpy(rig.ram + (BUFFER - RIG_RAM), &attach, 20);
 	rig_set_desc(&rig, 0, 0, (struct rig_desc){ BUFFER, 20, NEXT, 1 });
 }
@@ -112,9 +117,39 @@ TEST(buffers_outside_memory)
 	check_refused(0);
 	rig_set_desc(&rig, 0, 1, (struct rig_desc){ BUFFER, 0xffffffff, WRITE, 0 });
 	check_refused(0);
+	rig_set_desc(&rig, 0, 1, (struct rig_desc){ MMIO, 4, WRITE, 0 });
+	check_refused(0);
 	rig_set_desc(&rig, 0, 1, (struct rig_desc){ BUFFER + 64, 4, WRITE, 0 });
 	rig_set_desc(&rig, 0, 0, (struct rig_desc){ NOWHERE, 20, NEXT, 1 });
 	check_refused(0);
+	rig_set_desc(&rig, 0, 0, (struct rig_desc){ MMIO, 20, NEXT, 1 });
+	check_refused(0);
+	finish();
+}
+
+/* Nothing is executed whose answer cannot be written, and nothing is written in part. */
+TEST(buffers_in_read_only_memory)
+{
+	const uint64_t in_rom = ROM + (BUFFER - RIG_RAM);
+
+	start_with_attach();
+	memset(rig.ram + (BUFFER - RIG_RAM) + 64, 0xaa, 16);
+	rig_set_desc(&rig, 0, 1, (struct rig_desc){ in_rom + 64, 4, WRITE, 0 });
+	check_refused(0);
+	rig_set_desc(&rig, 0, 1, (struct rig_desc){ BUFFER + 64, 2, WRITE | NEXT, 2 });
+	rig_set_desc(&rig, 0, 2, (struct rig_desc){ in_rom + 66, 2, WRITE, 0 });
+	check_refused(0);
+	for (unsigned i = 64; i < 80; i++)
+		CHECK_EQ(rig.ram[BUFFER - RIG_RAM + i], 0xaa);
+	CHECK_EQ(rig_unmap(&rig, 1, 0, 1), VIRTIO_IOMMU_S_NOENT);
+	/* What is only read may lie there. */
+	rig_set_desc(&rig, 0, 0, (struct rig_desc){ in_rom, 20, NEXT, 1 });
+	rig_set_desc(&rig, 0, 1, (struct rig_desc){ BUFFER + 64, 4, WRITE, 0 });
+	check_attached(0);
+	rig_set_desc(&rig, 0, 5, (struct rig_desc){ ROM + (TABLE - RIG_RAM), 32, INDIRECT, 0 });
+	set_indirect(0, (struct rig_desc){ BUFFER, 20, NEXT, 1 });
+	set_indirect(1, (struct rig_desc){ BUFFER + 64, 4, WRITE, 0 });
+	check_attached(5);
 	finish();
 }
 
@@ -126,7 +161,9 @@ TEST(broken_indirect_tables)
 		{ TABLE, 40, INDIRECT, 0 },
 		{ TABLE, 0xfffffff0, INDIRECT, 0 },
 		{ TABLE, 32, INDIRECT | NEXT, 2 },
+		{ TABLE, 257 * 16, INDIRECT, 0 },
 		{ NOWHERE, 32, INDIRECT, 0 },
+		{ MMIO, 32, INDIRECT, 0 },
 		{ RIG_RAM + RIG_RAM_SIZE - 16, 32, INDIRECT, 0 },
 		{ UINT64_MAX - 15, 32, INDIRECT, 0 },
 	};

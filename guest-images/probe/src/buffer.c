@@ -2,6 +2,7 @@
 #include "buffer.h"
 
 #include <errno.h>
+#include <linux/memfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -72,6 +73,44 @@ static uint8_t *map_aligned(size_t capacity, size_t align, bool huge)
 	return data;
 }
 
+/* Map @fd again and again over the @capacity bytes at @start. Return 0 or -errno. */
+static int repeat(uint8_t *start, size_t capacity, int fd, size_t alias)
+{
+	for (size_t offset = 0; offset < capacity; offset += alias)
+		if (mmap(start + offset, alias, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+			 0) == MAP_FAILED)
+			return -errno;
+	return 0;
+}
+
+/* The same @alias bytes until @capacity is full: more than there is memory. */
+static uint8_t *map_alias(size_t capacity, size_t alias, bool huge)
+{
+	size_t slack = huge ? HUGE_PAGE_SIZE : 0;
+	int fd = memfd_create("alias", MFD_CLOEXEC | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
+	uint8_t *start = MAP_FAILED, *data = NULL;
+	int error = 0;
+
+	if (fd < 0 || ftruncate(fd, (off_t)alias))
+		error = -errno;
+	/* Nothing but the addresses; what the alignment wastes stays without access. */
+	if (!error)
+		start = mmap(NULL, capacity + slack, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!error && start == MAP_FAILED)
+		error = -errno;
+	if (!error) {
+		data = slack ? start + (-(uintptr_t)start & (slack - 1)) : start;
+		error = repeat(data, capacity, fd, alias);
+	}
+	if (error && start != MAP_FAILED)
+		munmap(start, capacity + slack);
+	if (fd >= 0)
+		close(fd);
+	errno = -error;
+	return error ? NULL : data;
+}
+
 /*
  * Bring in every page now, so that no page fault falls into a measurement. Asking
  * for more than is free would not fail: the OOM killer would end us.
@@ -93,6 +132,9 @@ static int check_new_buffer(struct probe *probe, const struct args *args, struct
 	const char *name = arg_text(args, "name");
 	uint64_t size = arg_number(args, "size", 0);
 	uint64_t align = arg_number(args, "align", 1);
+	uint64_t alias = arg_number(args, "alias", size);
+	uint64_t page = arg_number(args, "huge", 0) ? HUGE_PAGE_SIZE :
+						      (uint64_t)sysconf(_SC_PAGESIZE);
 
 	if (!*name || strlen(name) >= BUFFER_NAME_SIZE)
 		return reply_fail(reply, "parse", EINVAL, "bad buffer name '%.40s'", name);
@@ -102,6 +144,30 @@ static int check_new_buffer(struct probe *probe, const struct args *args, struct
 		return reply_fail(reply, "parse", EINVAL, "bad size");
 	if (!align || (align & (align - 1)) || align > BUFFER_ALIGN_MAX)
 		return reply_fail(reply, "parse", EINVAL, "align is no power of two up to 1 GiB");
+	if (arg_has(args, "alias") && (!alias || alias % page || size % alias))
+		return reply_fail(reply, "parse", EINVAL, "size is no multiple of alias");
+	return 0;
+}
+
+/* Memory of the kind in the keys, every page of it there. */
+static int get_memory(const struct args *args, size_t capacity, uint8_t **ret, struct reply *reply)
+{
+	bool huge = arg_number(args, "huge", 0);
+	uint8_t *data;
+	int error;
+
+	if (arg_has(args, "alias"))
+		data = map_alias(capacity, arg_number(args, "alias", 0), huge);
+	else
+		data = map_aligned(capacity, arg_number(args, "align", 1), huge);
+	if (!data)
+		return reply_fail(reply, "mmap", errno, NULL);
+	error = populate(data, arg_number(args, "alias", capacity), huge);
+	if (error) {
+		munmap(data, capacity);
+		return reply_fail(reply, "populate", -error, "less memory than that is free");
+	}
+	*ret = data;
 	return 0;
 }
 
@@ -119,20 +185,14 @@ static int run_buf(struct probe *probe, const struct args *args, struct reply *r
 	buffer = calloc(1, sizeof(*buffer));
 	if (!buffer)
 		return reply_fail(reply, "buffer", ENOMEM, NULL);
-	buffer->data = map_aligned(capacity, arg_number(args, "align", 1), huge);
-	if (!buffer->data) {
-		error = errno;
-		free(buffer);
-		return reply_fail(reply, "mmap", error, NULL);
-	}
-	error = populate(buffer->data, capacity, huge);
+	error = get_memory(args, capacity, &buffer->data, reply);
 	if (error) {
-		munmap(buffer->data, capacity);
 		free(buffer);
-		return reply_fail(reply, "populate", -error, "less memory than that is free");
+		return error;
 	}
 	strcpy(buffer->name, arg_text(args, "name"));
 	buffer->size = size;
+	buffer->distinct = arg_number(args, "alias", size);
 	buffer->capacity = capacity;
 	buffer->next = probe->buffers;
 	probe->buffers = buffer;
@@ -172,11 +232,9 @@ static int run_buf_free(struct probe *probe, const struct args *args, struct rep
 }
 
 static const struct key buf_keys[] = {
-	{ "name", KEY_TEXT, NEED, NULL },
-	{ "size", KEY_NUMBER, NEED, NULL },
-	{ "align", KEY_NUMBER, MAY, NULL },
-	{ "huge", KEY_CHOICE, MAY, choices_bool },
-	{ 0 },
+	{ "name", KEY_TEXT, NEED, NULL },   { "size", KEY_NUMBER, NEED, NULL },
+	{ "align", KEY_NUMBER, MAY, NULL }, { "huge", KEY_CHOICE, MAY, choices_bool },
+	{ "alias", KEY_NUMBER, MAY, NULL }, { 0 },
 };
 
 static const struct key name_keys[] = { { "name", KEY_TEXT, NEED, NULL }, { 0 } };

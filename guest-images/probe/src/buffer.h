@@ -15,6 +15,7 @@ struct buffer {
 	char name[BUFFER_NAME_SIZE];
 	uint8_t *data;
 	size_t size; /* as asked for */
+	size_t distinct; /* bytes that are memory of their own; the rest repeats them */
 	size_t capacity; /* whole pages; all of it may be used by giving a size */
 };
 

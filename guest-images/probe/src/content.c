@@ -76,15 +76,6 @@ static int run_compare(struct probe *probe, const struct args *args, struct repl
 	return 0;
 }
 
-static size_t find_other_byte(const uint8_t *data, size_t size, uint8_t byte)
-{
-	size_t offset = 0;
-
-	while (offset < size && data[offset] == byte)
-		offset++;
-	return offset;
-}
-
 static int run_check(struct probe *probe, const struct args *args, struct reply *reply)
 {
 	uint64_t seed = arg_number(args, "seed", 0);
@@ -102,7 +93,7 @@ static int run_check(struct probe *probe, const struct args *args, struct reply 
 		return reply_fail(reply, "parse", EINVAL, "give a seed, or a byte up to 0xff");
 	data = range.buffer->data + range.offset;
 	difference = by_seed ? pattern_find_difference(data, range.size, seed, position) :
-			       find_other_byte(data, range.size, (uint8_t)byte);
+			       pattern_find_other(data, range.size, (uint8_t)byte);
 	report_difference(reply, difference, range.size);
 	if (difference < range.size) {
 		json_number(&reply->fields, "expected_byte",

@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "probe.h"
 
 #define BENCH_COUNT_MAX 1000000u
+#define MANY_MAX 1000000u
 
 static const char *const choices_flags[] = { "rw", "r", "w", NULL };
 
@@ -55,6 +57,45 @@ static int run_map(struct probe *probe, const struct args *args, struct reply *r
 		return reply_fail(reply, vfio->backend->map_step, -error, NULL);
 	json_number(&reply->fields, "iova", mapping.iova);
 	json_number(&reply->fields, "size", mapping.size);
+	return 0;
+}
+
+/*
+ * The pages of a buffer again and again, each a mapping of its own, until the kernel
+ * has enough of them: that is a result.
+ */
+static int run_map_many(struct probe *probe, const struct args *args, struct reply *reply)
+{
+	struct vfio *vfio = &probe->vfio;
+	struct vfio_mapping mapping = {
+		.ioas = vfio->ioas,
+		.read = true,
+		.write = true,
+		.iova = arg_number(args, "iova", 0),
+		.size = (uint64_t)sysconf(_SC_PAGESIZE),
+	};
+	uint64_t count = arg_number(args, "count", 0), done = 0, start;
+	struct range range;
+	int error = vfio_require(vfio, reply);
+
+	if (!error)
+		error = buffer_range_args(probe->buffers, args, &range, reply);
+	if (error)
+		return error;
+	if (!count || count > MANY_MAX || range.size < mapping.size)
+		return reply_fail(reply, "parse", EINVAL, "count is not in 1..%u", MANY_MAX);
+	start = clock_ns();
+	for (; done < count; done++, mapping.iova += mapping.size) {
+		uint64_t page = done % (range.size / mapping.size);
+
+		mapping.vaddr = (uintptr_t)range.buffer->data + range.offset + page * mapping.size;
+		error = vfio->backend->map(vfio, &mapping);
+		if (error)
+			break;
+	}
+	json_number(&reply->fields, "elapsed_ns", clock_ns() - start);
+	json_number(&reply->fields, "mapped", done);
+	json_text(&reply->fields, "refusal", error ? strerrorname_np(-error) : "");
 	return 0;
 }
 
@@ -204,6 +245,12 @@ static const struct key map_keys[] = {
 	{ 0 },
 };
 
+static const struct key many_keys[] = {
+	{ "name", KEY_TEXT, NEED, NULL },    { "iova", KEY_NUMBER, NEED, NULL },
+	{ "count", KEY_NUMBER, NEED, NULL }, { "offset", KEY_NUMBER, MAY, NULL },
+	{ "size", KEY_NUMBER, MAY, NULL },   { 0 },
+};
+
 static const struct key unmap_keys[] = {
 	{ "iova", KEY_NUMBER, NEED, NULL },
 	{ "size", KEY_NUMBER, NEED, NULL },
@@ -222,6 +269,7 @@ static const struct key bench_keys[] = {
 
 const struct command dma_map_commands[] = {
 	{ "map", map_keys, run_map },
+	{ "map-many", many_keys, run_map_many },
 	{ "unmap", unmap_keys, run_unmap },
 	{ "unmap-all", unmap_all_keys, run_unmap_all },
 	{ "bench-map", bench_keys, run_bench_map },

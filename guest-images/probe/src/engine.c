@@ -66,18 +66,21 @@ int engine_require(struct engine *engine, struct vfio *vfio, struct reply *reply
 	return 0;
 }
 
-static enum irq_kind irq_kind_of(enum engine_irq irq)
+enum irq_kind engine_irq_kind(enum engine_irq irq)
 {
-	return irq == ENGINE_IRQ_INTX ? IRQ_INTX : IRQ_MSIX;
+	if (irq == ENGINE_IRQ_INTX)
+		return IRQ_INTX;
+	return irq == ENGINE_IRQ_MSI ? IRQ_MSI : IRQ_MSIX;
 }
 
-/*
- * Count what came. INTx is a level: vfio-pci masks it when it fires, so the device
- * is told first that it was seen, then the line is opened for the next one.
- */
-static int collect(struct vfio *vfio, enum engine_irq irq, unsigned int vector)
+int engine_completed(struct vfio *vfio, uint64_t *ret)
 {
-	int64_t count = irq_collect(vfio, irq_kind_of(irq), vector);
+	return reg_read(vfio, DMA_ENGINE_COMPLETED, 8, ret);
+}
+
+int engine_collect(struct vfio *vfio, enum engine_irq irq, unsigned int vector)
+{
+	int64_t count = irq_collect(vfio, engine_irq_kind(irq), vector);
 	int error;
 
 	if (count <= 0 || irq != ENGINE_IRQ_INTX)
@@ -90,7 +93,7 @@ static int collect(struct vfio *vfio, enum engine_irq irq, unsigned int vector)
 static int prepare_irq(struct engine *engine, struct vfio *vfio,
 		       const struct engine_transaction *transaction, struct reply *reply)
 {
-	enum irq_kind kind = irq_kind_of(transaction->irq);
+	enum irq_kind kind = engine_irq_kind(transaction->irq);
 	struct engine_slot *slot = &engine->slots[transaction->slot];
 	int error;
 
@@ -98,7 +101,7 @@ static int prepare_irq(struct engine *engine, struct vfio *vfio,
 		if (!irq_enabled(vfio, kind, transaction->vector))
 			return reply_fail(reply, "irq", ENODEV, "%s vector %u is not enabled",
 					  choices_irq[kind], transaction->vector);
-		error = collect(vfio, transaction->irq, transaction->vector);
+		error = engine_collect(vfio, transaction->irq, transaction->vector);
 		if (error)
 			return reply_fail(reply, "irq", -error, NULL);
 		slot->events = vfio->irqs[kind].vectors[transaction->vector].total;
@@ -108,13 +111,8 @@ static int prepare_irq(struct engine *engine, struct vfio *vfio,
 	return 0;
 }
 
-static int write_slot(struct vfio *vfio, const struct engine_transaction *transaction)
+int engine_load(struct vfio *vfio, const struct engine_transaction *transaction)
 {
-	static const uint32_t irq_bits[] = {
-		DMA_COMMAND_IRQ_NONE,
-		DMA_COMMAND_IRQ_MSIX,
-		DMA_COMMAND_IRQ_INTX,
-	};
 	uint32_t slot = transaction->slot;
 	int error = reg_write(vfio, slot_reg(slot, DMA_SLOT_IOVA), 8, transaction->iova);
 
@@ -122,11 +120,22 @@ static int write_slot(struct vfio *vfio, const struct engine_transaction *transa
 		error = reg_write(vfio, slot_reg(slot, DMA_SLOT_OPERAND), 8, transaction->operand);
 	if (!error)
 		error = reg_write(vfio, slot_reg(slot, DMA_SLOT_LENGTH), 8, transaction->length);
-	if (error)
-		return error;
+	return error;
+}
+
+int engine_start(struct vfio *vfio, const struct engine_transaction *transaction)
+{
+	static const uint32_t irq_bits[] = {
+		DMA_COMMAND_IRQ_NONE,
+		DMA_COMMAND_IRQ_MSIX,
+		DMA_COMMAND_IRQ_INTX,
+		/* With MSI enabled, the engine's vectors are those. */
+		DMA_COMMAND_IRQ_MSIX,
+	};
+
 	/* What the device is to read must be in memory before it starts. */
 	dma_barrier();
-	return reg_write(vfio, slot_reg(slot, DMA_SLOT_COMMAND), 4,
+	return reg_write(vfio, slot_reg(transaction->slot, DMA_SLOT_COMMAND), 4,
 			 transaction->opcode | irq_bits[transaction->irq] |
 				 transaction->vector << 16);
 }
@@ -150,7 +159,9 @@ int engine_submit(struct engine *engine, struct vfio *vfio,
 	error = prepare_irq(engine, vfio, transaction, reply);
 	if (error)
 		return error;
-	error = write_slot(vfio, transaction);
+	error = engine_load(vfio, transaction);
+	if (!error)
+		error = engine_start(vfio, transaction);
 	if (error)
 		return reply_fail(reply, "write", -error, NULL);
 	return 0;
@@ -190,12 +201,12 @@ static int check_irq(struct vfio *vfio, const struct engine_slot *slot, bool *re
 	if (slot->irq == ENGINE_IRQ_NONE)
 		return 0;
 	/* It was disabled since: nothing can come any more. */
-	if (!irq_enabled(vfio, irq_kind_of(slot->irq), slot->vector))
+	if (!irq_enabled(vfio, engine_irq_kind(slot->irq), slot->vector))
 		return -ENODEV;
-	error = collect(vfio, slot->irq, slot->vector);
+	error = engine_collect(vfio, slot->irq, slot->vector);
 	if (error)
 		return error;
-	vector = &vfio->irqs[irq_kind_of(slot->irq)].vectors[slot->vector];
+	vector = &vfio->irqs[engine_irq_kind(slot->irq)].vectors[slot->vector];
 	*ret = vector->total > slot->events;
 	if (*ret)
 		vector->taken = vector->total;
@@ -210,7 +221,7 @@ static void pause_wait(const struct vfio *vfio, const struct engine_slot *slot, 
 
 	/* Without a result, ppoll() only ended early: the caller looks again. */
 	if (!interrupted)
-		clock_poll(vfio->irqs[irq_kind_of(slot->irq)].vectors[slot->vector].fd, left);
+		clock_poll(vfio->irqs[engine_irq_kind(slot->irq)].vectors[slot->vector].fd, left);
 	else if ((*polls)++ < NR_BUSY_POLLS)
 		sched_yield();
 	else

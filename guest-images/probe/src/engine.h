@@ -12,7 +12,7 @@
 
 #define ENGINE_SLOTS_MAX 192u /* what fits BAR 0 */
 
-enum engine_irq { ENGINE_IRQ_NONE, ENGINE_IRQ_MSIX, ENGINE_IRQ_INTX };
+enum engine_irq { ENGINE_IRQ_NONE, ENGINE_IRQ_MSIX, ENGINE_IRQ_INTX, ENGINE_IRQ_MSI };
 
 struct engine_slot {
 	enum engine_irq irq; /* how its end is announced */
@@ -54,6 +54,23 @@ int engine_require(struct engine *engine, struct vfio *vfio, struct reply *reply
 /* Start a transaction. Its failure is in the reply. */
 int engine_submit(struct engine *engine, struct vfio *vfio,
 		  const struct engine_transaction *transaction, struct reply *reply);
+
+/* The two halves of the same without any check: all but the command, and the command. */
+int engine_load(struct vfio *vfio, const struct engine_transaction *transaction);
+int engine_start(struct vfio *vfio, const struct engine_transaction *transaction);
+
+/* How many transactions have ended since the last reset. Return 0 or -errno. */
+int engine_completed(struct vfio *vfio, uint64_t *ret);
+
+/*
+ * Count what came on a vector. INTx is a level: vfio-pci masks it when it fires, so
+ * the device is told that it was seen, then the line is opened for the next one.
+ * Return 0 or -errno.
+ */
+int engine_collect(struct vfio *vfio, enum engine_irq irq, unsigned int vector);
+
+/* The kind of VFIO's interrupt that an announcement comes by. */
+enum irq_kind engine_irq_kind(enum engine_irq irq);
 
 /*
  * Wait until a slot has ended, and its interrupt has come if it has one. Return 0,

@@ -294,17 +294,21 @@ static int run_attach(struct probe *probe, const struct args *args, struct reply
 	return error;
 }
 
-static int run_detach(struct probe *probe, const struct args *args, struct reply *reply)
+static int detach(struct vfio *vfio, struct reply *reply)
 {
 	struct vfio_device_detach_iommufd_pt detach = { .argsz = sizeof(detach) };
+
+	if (ioctl(vfio->device, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach))
+		return reply_fail(reply, "VFIO_DEVICE_DETACH_IOMMUFD_PT", errno, NULL);
+	return 0;
+}
+
+static int run_detach(struct probe *probe, const struct args *args, struct reply *reply)
+{
 	int error = require_bound(&probe->vfio, reply);
 
 	(void)args;
-	if (error)
-		return error;
-	if (ioctl(probe->vfio.device, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach))
-		return reply_fail(reply, "VFIO_DEVICE_DETACH_IOMMUFD_PT", errno, NULL);
-	return 0;
+	return error ? error : detach(&probe->vfio, reply);
 }
 
 static int run_ioas_alloc(struct probe *probe, const struct args *args, struct reply *reply)
@@ -371,11 +375,12 @@ static int run_hw_info(struct probe *probe, const struct args *args, struct repl
 #define IOMMUFD_STEPS                                                                       \
 	.map_step = "IOMMU_IOAS_MAP", .unmap_step = "IOMMU_IOAS_UNMAP", .map = iommufd_map, \
 	.unmap = iommufd_unmap, .unmap_all = iommufd_unmap_all
+#define CDEV_STEPS .open = cdev_open, .attach = attach_own, .detach = detach
 
 const struct vfio_backend iommufd_backends[] = {
 	{ "iommufd-group", IOMMUFD_STEPS, .open = group_open },
-	{ "cdev-ioas", IOMMUFD_STEPS, .open = cdev_open },
-	{ "cdev-hwpt", IOMMUFD_STEPS, .open = cdev_open, .hwpt = true },
+	{ "cdev-ioas", IOMMUFD_STEPS, CDEV_STEPS },
+	{ "cdev-hwpt", IOMMUFD_STEPS, CDEV_STEPS, .hwpt = true },
 	{ 0 },
 };
 

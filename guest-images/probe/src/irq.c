@@ -84,7 +84,7 @@ static int enable(struct vfio *vfio, enum irq_kind kind, unsigned int nr_vectors
 		.head.index = vfio_index[kind],
 		.head.count = nr_vectors,
 	};
-	int error = 0;
+	int error = 0, available;
 
 	while (irq->nr_vectors < nr_vectors && !error) {
 		int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -96,8 +96,13 @@ static int enable(struct vfio *vfio, enum irq_kind kind, unsigned int nr_vectors
 		set.fds[irq->nr_vectors] = fd;
 		irq->vectors[irq->nr_vectors++] = (struct irq_vector){ .fd = fd };
 	}
-	if (!error && ioctl(vfio->device, VFIO_DEVICE_SET_IRQS, &set))
+	available = error ? 0 : ioctl(vfio->device, VFIO_DEVICE_SET_IRQS, &set);
+	if (available < 0)
 		error = reply_fail(reply, "VFIO_DEVICE_SET_IRQS", errno, NULL);
+	else if (available > 0)
+		/* Fewer than asked for, and none is enabled then. */
+		error = reply_fail(reply, "VFIO_DEVICE_SET_IRQS", ENOSPC,
+				   "the kernel has %d vectors for it", available);
 	if (error)
 		close_vectors(irq);
 	return error;

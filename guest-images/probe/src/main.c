@@ -11,9 +11,10 @@
 #include "probe.h"
 
 static const struct command *const tables[] = {
-	system_commands, sysfs_commands,   bind_commands,    kprobe_commands, kmsg_commands,
-	buffer_commands, content_commands, vfio_commands,    region_commands, dma_map_commands,
-	irq_commands,    engine_commands,  iommufd_commands, device_commands,
+	system_commands,  sysfs_commands,   bind_commands,    kprobe_commands,
+	kmsg_commands,    buffer_commands,  content_commands, vfio_commands,
+	region_commands,  dma_map_commands, irq_commands,     engine_commands,
+	iommufd_commands, device_commands,  race_commands,    storm_commands,
 };
 
 static const struct command *find_command(const char *name)

@@ -69,3 +69,12 @@ uint32_t crc32_of(const uint8_t *data, size_t size)
 		crc = crc >> 8 ^ table[(uint8_t)(crc ^ data[i])];
 	return ~crc;
 }
+
+size_t pattern_find_other(const uint8_t *data, size_t size, uint8_t byte)
+{
+	size_t offset = 0;
+
+	while (offset < size && data[offset] == byte)
+		offset++;
+	return offset;
+}

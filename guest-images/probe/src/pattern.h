@@ -24,6 +24,9 @@ void pattern_fill(uint8_t *data, size_t size, uint64_t seed, uint64_t position);
 /* Return the offset of the first byte that is not the stream's, @size if all are. */
 size_t pattern_find_difference(const uint8_t *data, size_t size, uint64_t seed, uint64_t position);
 
+/* Return the offset of the first byte that is not @byte, @size if all are. */
+size_t pattern_find_other(const uint8_t *data, size_t size, uint8_t byte);
+
 /* CRC-32 as zlib's (IEEE 802.3, reflected, initial and final inversion). */
 uint32_t crc32_of(const uint8_t *data, size_t size);
 

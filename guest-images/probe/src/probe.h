@@ -53,6 +53,8 @@ extern const struct command dma_map_commands[];
 extern const struct command iommufd_commands[];
 extern const struct command irq_commands[];
 extern const struct command engine_commands[];
+extern const struct command race_commands[];
+extern const struct command storm_commands[];
 
 void devices_init(struct probe *probe);
 /* Close every device. */

@@ -2,6 +2,7 @@
 /* sysfs.c - commands on files and folders. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,30 @@ static int run_read(struct probe *probe, const struct args *args, struct reply *
 	json_bytes(&reply->fields, "text", data, (uint64_t)size > max ? max : (size_t)size);
 	free(data);
 	return 0;
+}
+
+/* A little-endian number out of a binary file, such as a configuration space. */
+static int run_read_at(struct probe *probe, const struct args *args, struct reply *reply)
+{
+	uint64_t size = arg_number(args, "size", 0), value = 0;
+	ssize_t done;
+	int fd;
+
+	(void)probe;
+	if (size != 1 && size != 2 && size != 4 && size != 8)
+		return reply_fail(reply, "parse", EINVAL, "size is not 1, 2, 4 or 8");
+	fd = open(arg_text(args, "path"), O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return reply_fail(reply, "open", errno, NULL);
+	done = pread(fd, &value, size, (off_t)arg_number(args, "offset", 0));
+	if (done < 0)
+		reply_fail(reply, "read", errno, NULL);
+	else if ((uint64_t)done != size)
+		reply_fail(reply, "read", ENODATA, "it ends before that");
+	else
+		json_number(&reply->fields, "value", value);
+	close(fd);
+	return -reply->error;
 }
 
 static int run_write(struct probe *probe, const struct args *args, struct reply *reply)
@@ -94,6 +119,13 @@ static const struct key read_keys[] = {
 	{ 0 },
 };
 
+static const struct key read_at_keys[] = {
+	{ "path", KEY_TEXT, NEED, NULL },
+	{ "offset", KEY_NUMBER, NEED, NULL },
+	{ "size", KEY_NUMBER, NEED, NULL },
+	{ 0 },
+};
+
 static const struct key write_keys[] = {
 	{ "path", KEY_TEXT, NEED, NULL },
 	{ "data", KEY_BYTES, NEED, NULL },
@@ -101,9 +133,7 @@ static const struct key write_keys[] = {
 };
 
 const struct command sysfs_commands[] = {
-	{ "read", read_keys, run_read },
-	{ "write", write_keys, run_write },
-	{ "list", path_keys, run_list },
-	{ "readlink", path_keys, run_readlink },
-	{ 0 },
+	{ "read", read_keys, run_read },         { "read-at", read_at_keys, run_read_at },
+	{ "write", write_keys, run_write },      { "list", path_keys, run_list },
+	{ "readlink", path_keys, run_readlink }, { 0 },
 };

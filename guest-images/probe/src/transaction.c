@@ -12,7 +12,7 @@ static const uint32_t opcode_of_choice[] = {
 };
 
 /* The order of enum engine_irq. */
-static const char *const choices_engine_irq[] = { "none", "msix", "intx", NULL };
+static const char *const choices_engine_irq[] = { "none", "msix", "intx", "msi", NULL };
 
 static const char *const status_names[] = {
 	"idle", "busy", "ok", "fault", "invalid", "no-bus-master", "aborted",

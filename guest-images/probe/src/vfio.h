@@ -44,6 +44,12 @@ struct vfio_backend {
 	int (*map)(struct vfio *vfio, const struct vfio_mapping *mapping);
 	int (*unmap)(struct vfio *vfio, uint32_t ioas, uint64_t iova, uint64_t *size);
 	int (*unmap_all)(struct vfio *vfio, uint32_t ioas, uint64_t *size);
+	/*
+	 * Leave the mode's own page table, and return to it; NULL where VFIO does that at
+	 * open and close only. 0, or what reply_fail() returned.
+	 */
+	int (*detach)(struct vfio *vfio, struct reply *reply);
+	int (*attach)(struct vfio *vfio, struct reply *reply);
 	/* Type1: what is asked for with VFIO_SET_IOMMU, and of which file. */
 	uint32_t iommu;
 	const char *container;

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.campaign.causes import blames_guest, cause_of
+from viotest.campaign.evidence import Evidence
 from viotest.errors import UsageError, ViotestError
 from viotest.guest.probe import ProbeError
 from viotest.report.results import CheckResult, Outcome
@@ -73,6 +74,8 @@ class Collector:
         # There will be no other guest: the kernel does not boot (any more).
         self._hopeless = False
         self._renewed: collections.Counter[str] = collections.Counter()
+        # From the start of the current check on.
+        self._evidence: Evidence | None = None
         self.results: list[CheckResult] = []
         #: The ids of the checks that are to be put, in order.
         self.wanted: list[str] = []
@@ -130,6 +133,8 @@ class Collector:
         self._session.probe()
         if "first-check" not in self._session.marks:
             self._session.mark("first-check")
+        nr_iommus = len(self._session.topology.iommus)
+        self._evidence = Evidence(self._session.device_log(), nr_iommus)
         self._started = time.monotonic()
 
     @pytest.hookimpl(wrapper=True)
@@ -211,6 +216,8 @@ class Collector:
         check = check_of(item)
         seconds = time.monotonic() - self._started
         outcome, reason, details = self._with_splats(*self._judge(error))
+        if outcome is Outcome.FAIL:
+            details = self._explain(item, details)
         self._doubt = self._doubt or self._session.broken is not None
         if self._session.broken is not None and not self._session.booted:
             self._hopeless = True
@@ -232,6 +239,23 @@ class Collector:
         self._guests.timeline.record("check", "end", data, time.monotonic_ns())
         self._show(result)
         return result
+
+    # Everybody's failure comes with what was wanted, who did what, and what to do now.
+    def _explain(self, item: pytest.Item, details: str) -> str:
+        lines = details.splitlines()
+        check, mode = check_of(item), mode_of(item)
+        if not any(line.startswith("expected ") for line in lines):
+            lines.insert(0, f"expected {check.title}")
+        # What broke the guest ended its kernel's answers too.
+        alive = self._session.broken is None
+        if self._evidence is not None:
+            lines += self._evidence.lines(self._session.kernel_lines if alive else ())
+        if not any(line.startswith("next ") for line in lines):
+            again = f"--check {check.name}" + (f" --mode {mode}" if mode else "")
+            lines.append(f"next     {self._guests.command} {again}")
+        # The advice last, where it is looked for.
+        lines.sort(key=lambda line: line.startswith("next "))
+        return "\n".join(lines)
 
     def _judge(self, error: BaseException | None) -> _Judged:
         match error:
@@ -279,10 +303,15 @@ class Collector:
 
 
 def _is_wanted(item: pytest.Item, scenario: Scenario) -> bool:
+    check = check_of(item)
     if not scenario.checks:
-        check = check_of(item)
-        return not check.on_request and (not check.slow or len(scenario.endpoints) > 1)
-    names = (check_of(item).name, check_id(item))
+        slow = scenario.thorough or len(scenario.endpoints) > 1
+        return (
+            not check.on_request
+            and (slow or not check.slow)
+            and (scenario.thorough or not check.thorough)
+        )
+    names = (check.name, check_id(item))
     return any(
         # An id has brackets, which mean something else in a pattern.
         name == pattern or fnmatch.fnmatchcase(name, pattern)

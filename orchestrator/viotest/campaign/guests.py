@@ -11,6 +11,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from viotest.campaign.plan import SCENARIO_FILE
 from viotest.campaign.session import Session
 from viotest.errors import ViotestError
 from viotest.guest.kernel_log import find_splats
@@ -72,6 +73,11 @@ class Guests:
         path = Path(f"worker-{self._worker}" if self._worker else "")
         path = path / f"guest-{number}" if number > 1 else path
         return "" if path == Path() else str(path)
+
+    @property
+    def command(self) -> str:
+        """What repeats the run, and takes further options."""
+        return f"viotest run --config {self._root / SCENARIO_FILE}"
 
     def __enter__(self) -> Self:
         return self

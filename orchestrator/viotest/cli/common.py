@@ -17,24 +17,39 @@ if TYPE_CHECKING:
 STDOUT = "-"
 
 
-def check_mutants(mutants: Sequence[str]) -> None:
-    """Refuse a device mutant that there is not.
+def check_mutants(mutants: Sequence[str], *, elsewhere: str | None = None) -> None:
+    """Refuse a device mutant that there is not, or that would change nothing.
 
-    :raise UsageError: When there is no such mutant.
+    :param elsewhere: The option by which the virtio-iommu is not ours, if it is not.
+    :raise UsageError: When there is no such mutant, or it is one of our virtio-iommu's.
     :raise UntestableError: When the device cannot be asked.
     """
     # The names live in the device, and only there.
     if not mutants:
         return
+    known = _list_mutants()
+    for name in mutants:
+        check_choice("--device-mutant", name, known)
+    if elsewhere is None:
+        return
+    of_endpoints = _list_mutants("--of-endpoints")
+    for name in mutants:
+        if name not in of_endpoints:
+            raise UsageError(
+                f"--device-mutant {name}: a defect of our virtio-iommu, and with"
+                f" {elsewhere} there is none",
+                hint=f"with {elsewhere}: {', '.join(of_endpoints)}",
+            )
+
+
+def _list_mutants(*options: str) -> list[str]:
     from viotest.campaign.plan import device_command
 
-    command = [*device_command(), "mutants"]
+    command = [*device_command(), "mutants", *options]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if listed.returncode:
         raise UntestableError(f"viotest-device mutants: {listed.stderr.strip()}")
-    known = [line.split()[0] for line in listed.stdout.splitlines() if line.strip()]
-    for name in mutants:
-        check_choice("--device-mutant", name, known)
+    return [line.split()[0] for line in listed.stdout.splitlines() if line.strip()]
 
 
 def check_writable(name: str | None) -> None:

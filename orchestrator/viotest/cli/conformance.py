@@ -87,7 +87,8 @@ def _run(arguments: argparse.Namespace, rows: Any) -> Report:
     from viotest.provision.progress import TerminalProgress
     from viotest.provision.qemu import provide_qemu
 
-    check_mutants(arguments.device_mutant)
+    elsewhere = "--target qemu" if arguments.target == Target.QEMU else None
+    check_mutants(arguments.device_mutant, elsewhere=elsewhere)
     device = device_command()
     progress = TerminalProgress()
     qemu = provide_qemu(arguments.qemu, progress)

@@ -261,7 +261,8 @@ def _replay(arguments: argparse.Namespace, trace: TraceFile) -> Report:
     from viotest.provision.qemu import provide_qemu
     from viotest.trace.session import replay_on
 
-    check_mutants(arguments.device_mutant)
+    elsewhere = "--target qemu" if arguments.target == Target.QEMU else None
+    check_mutants(arguments.device_mutant, elsewhere=elsewhere)
     progress = TerminalProgress()
     qemu = provide_qemu(arguments.qemu, progress)
     named = arguments.target

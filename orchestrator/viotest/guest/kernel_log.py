@@ -85,6 +85,8 @@ class KernelLog:
 
     def __init__(self) -> None:
         self._fresh: list[str] = []
+        #: What was new at the last call of :meth:`splats`.
+        self.lines: tuple[str, ...] = ()
 
     def take(self, command: str, reply: Mapping[str, Any]) -> None:
         """Look at an answer of the probe.
@@ -97,6 +99,6 @@ class KernelLog:
 
     def splats(self) -> list[Splat]:
         """Return the complaints since the last call."""
-        found = list(find_splats(self._fresh))
+        self.lines = tuple(self._fresh)
         self._fresh.clear()
-        return found
+        return list(find_splats(self.lines))

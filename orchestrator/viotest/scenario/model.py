@@ -46,6 +46,8 @@ class Mode(enum.StrEnum):
 
 #: Modes that open the device's own file instead of its group's.
 CDEV_MODES = (Mode.CDEV_IOAS, Mode.CDEV_HWPT)
+#: Modes in which vfio_iommu_type1 holds the mappings.
+TYPE1_MODES = (Mode.TYPE1, Mode.TYPE1V2)
 #: Modes in which an iommufd holds the mappings.
 IOMMUFD_MODES = (Mode.IOMMUFD_COMPAT, Mode.IOMMUFD_GROUP, *CDEV_MODES)
 
@@ -164,6 +166,8 @@ class Scenario:
     timeouts: tuple[tuple[Phase, float], ...] = ()
     #: A kernel that does not reach the beacon is bad (exit 1), not untestable (125).
     boot_fail_is_bad: bool = False
+    #: Put the checks too that take half a minute and more.
+    thorough: bool = False
     #: How often, in each mode, another guest takes the place of one that is lost.
     reboots: int = 2
 

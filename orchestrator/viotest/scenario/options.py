@@ -104,6 +104,12 @@ OPTIONS: tuple[Option, ...] = (
         f" {ALL_MODES}: every one that the kernel offers",
     ),
     Option("check", Kind.MANY, "GLOB", "only the checks that match; may be repeated"),
+    Option(
+        "thorough",
+        Kind.FLAG,
+        "",
+        "the checks too that take half a minute and more under emulation",
+    ),
     Option("out", Kind.ONE, "DIR", "run folder to make (default: viotest-runs/TIME)"),
     Option("smp", Kind.ONE, "N", "virtual CPUs (default: 1)"),
     Option("mem", Kind.ONE, "MIB", "guest memory in MiB (default: 512)"),
@@ -192,6 +198,9 @@ STANDARD_ENDPOINTS = (
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 
+#: Environment variables that are no options.
+_OTHER_VARIABLES = ("VIOTEST_CACHE", "VIOTEST_CI", "VIOTEST_CONFIG", "VIOTEST_DEBUG")
+
 #: Raw values by option name; a flag that is set has one value, ``"1"``.
 Raw = dict[str, list[str]]
 
@@ -221,7 +230,7 @@ def raw_from_environment(environ: Mapping[str, str]) -> Raw:
     """Read the options from ``VIOTEST_*``.
 
     Lists are separated by newlines, and by commas where no value can hold one.
-    Variables that are no option are left alone: others use the prefix too.
+    Variables that are no option are left alone: see :func:`unknown_variables`.
     """
     found: Raw = {}
     for option in OPTIONS:
@@ -234,6 +243,24 @@ def raw_from_environment(environ: Mapping[str, str]) -> Raw:
             found[option.name] = [part for part in text.split(separator) if part]
         else:
             found.update(_one(option, text, option.variable))
+    return found
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a line about each ``VIOTEST_*`` variable that means nothing.
+
+    That is no error: the environment is not ours alone.
+    """
+    prefix = "VIOTEST_"
+    known = [option.variable for option in OPTIONS] + list(_OTHER_VARIABLES)
+    rests = [name.removeprefix(prefix) for name in known]
+    found = []
+    for name in sorted(environ):
+        if name.startswith(prefix) and name not in known:
+            rest = name.removeprefix(prefix)
+            close = difflib.get_close_matches(rest, rests, n=1, cutoff=0.7)
+            guess = f"; did you mean {prefix}{close[0]}?" if close else ""
+            found.append(f"{name} is ignored, it is no option{guess}")
     return found
 
 
@@ -312,6 +339,7 @@ def parse_settings(raw: Raw, *, checks: Sequence[str] = ()) -> Settings:
         log_records=_log_records(values),
         timeouts=_timeouts(values.many("timeout")),
         boot_fail_is_bad=boot_fail_is == "bad",
+        thorough="thorough" in raw,
         reboots=values.integer("reboots", Scenario.reboots, 0, 100),
     )
     out = values.text("out", "")
@@ -471,6 +499,7 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
         "timeout": [f"{phase}={seconds}" for phase, seconds in scenario.timeouts],
         "device-mutant": list(scenario.mutants),
         "reboots": scenario.reboots,
+        "thorough": scenario.thorough,
         "endpoint": [str(spec) for spec in scenario.endpoints],
         "poll": scenario.poll_us,
         "log-records": scenario.log_records,

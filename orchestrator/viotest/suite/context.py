@@ -49,11 +49,24 @@ class Context(Protocol):
     def device_log(self) -> DeviceLog:
         """Return the log of the device process, whatever it serves."""
 
+    def device_domain(self, endpoint_id: int) -> int | None:
+        """Return the domain that our virtio-iommu has an endpoint in, if any."""
+
+    def nr_device_domains(self) -> int:
+        """Return how many domains our virtio-iommus have."""
+
     def start_probe(self) -> AbstractContextManager[ProbeProcess]:
         """Run another probe in the guest, to be killed at will."""
 
     def reboot(self) -> None:
         """Let the guest reboot; the probe is the same, started anew."""
+
+    @property
+    def bzimage(self) -> Path | None:
+        """The guest's kernel as kexec takes it; None if there is none."""
+
+    def kexec(self) -> None:
+        """Let the guest's kernel start itself anew; the probe is started anew."""
 
     def plug(self, endpoint: EndpointFunction) -> None:
         """Plug an endpoint in again that was unplugged."""

@@ -128,5 +128,4 @@ def refused(error: ProbeError, what: str) -> CheckFailed:
         f"{what} failed: {error.op}: {name}",
         expected=f"{error.op} succeeds",
         seen=seen,
-        step="dmesg and the device's last requests are in timeline.jsonl",
     )

@@ -30,6 +30,9 @@ _IOVA_STEP = 0x20_0000
 _IN_FLIGHT = 0x014
 _SCRATCH = 0x01C
 
+# As a person calls what the probe calls an index.
+_IRQ_NAMES = {"msix": "MSI-X vector {}", "msi": "MSI vector {}", "intx": "INTx"}
+
 
 @dataclass(frozen=True)
 class Dma:
@@ -119,9 +122,23 @@ class Passthrough:
         self._next_iova += -(-size // _IOVA_STEP) * _IOVA_STEP + _IOVA_STEP
         return iova
 
-    def buffer(self, name: str, size: int, *, byte: int | None = None) -> None:
-        """Make a buffer of ``size`` bytes, filled with ``byte`` if given."""
-        self.probe.call("buf", name=name, size=size)
+    def buffer(
+        self,
+        name: str,
+        size: int,
+        *,
+        byte: int | None = None,
+        huge: bool = False,
+        alias: int = 0,
+    ) -> None:
+        """Make a buffer of ``size`` bytes, filled with ``byte`` if given.
+
+        :param huge: Of huge pages, which the guest must have.
+        :param alias: It is so many bytes again and again; 0: all of it is memory.
+        """
+        kind = {"huge": 1} if huge else {}
+        kind |= {"alias": alias} if alias else {}
+        self.probe.call("buf", name=name, size=size, **kind)
         self._buffers.add(name)
         if byte is not None:
             self.probe.call("set", name=name, byte=byte)
@@ -210,9 +227,10 @@ class Passthrough:
                 cause="an access that should have been refused went through",
             )
 
-    def expect_filled(self, name: str, byte: int) -> None:
+    def expect_filled(self, name: str, byte: int, *, size: int = 0) -> None:
         """Fail unless every byte is the ``byte`` that the endpoint has written."""
-        seen = self.probe.call("check", name=name, byte=byte)
+        args = {"size": size} if size else {}
+        seen = self.probe.call("check", name=name, byte=byte, **args)
         if not seen["equal"]:
             raise CheckFailed(
                 f"{name} was not written at byte {seen['first_difference']}",
@@ -235,7 +253,8 @@ class Passthrough:
         seen = self.probe.call("bar-read", bar=bar, offset=offset, size=size)
         return _int(seen, "value")
 
-    def _bar_write(self, bar: int, offset: int, value: int, size: int) -> None:
+    def bar_write(self, bar: int, offset: int, value: int, size: int) -> None:
+        """Write a register: 1, 2, 4 or 8 bytes."""
         self.probe.call("bar-write", bar=bar, offset=offset, size=size, value=value)
 
     def scratch_read(self) -> int:
@@ -244,7 +263,7 @@ class Passthrough:
 
     def scratch_write(self, value: int) -> None:
         """Write the engine's scratch register."""
-        self._bar_write(0, _SCRATCH, value, 4)
+        self.bar_write(0, _SCRATCH, value, 4)
 
     def local_read(self, offset: int, size: int) -> int:
         """Read the engine's local memory: 1, 2, 4 or 8 bytes, little endian."""
@@ -252,7 +271,7 @@ class Passthrough:
 
     def local_write(self, offset: int, value: int, size: int) -> None:
         """Write the engine's local memory: 1, 2, 4 or 8 bytes, little endian."""
-        self._bar_write(2, offset, value, size)
+        self.bar_write(2, offset, value, size)
 
     def local_bytes(self, offset: int, size: int) -> str:
         """Return bytes of the engine's local memory as hexadecimal digits."""
@@ -265,7 +284,9 @@ class Passthrough:
 
     # -- the engine
 
-    def dma(self, op: str, iova: int, length: int, *, operand: int = 0) -> Dma:
+    def dma(
+        self, op: str, iova: int, length: int, *, operand: int = 0, slot: int = 0
+    ) -> Dma:
         """Run one transaction to its end.
 
         :param op: ``read``, ``write``, ``copy``, ``fill`` or ``checksum``.
@@ -275,7 +296,7 @@ class Passthrough:
         """
         seen = self.probe.call(
             "dma",
-            slot=0,
+            slot=slot,
             op=op,
             iova=iova,
             operand=operand,
@@ -345,20 +366,26 @@ class Passthrough:
         )
         expect(seen["nr_ok"], count, f"{op} transactions that ended well")
 
-    def expect_irq(self, vector: int) -> None:
-        """Fail unless the vector's eventfd fires exactly once."""
+    def expect_irq(self, vector: int, *, index: str = "msix") -> None:
+        """Fail unless the vector's eventfd fires exactly once.
+
+        :param index: ``msix``, ``msi`` or ``intx``.
+        """
+        name = _IRQ_NAMES[index].format(vector)
         try:
-            seen = self.probe.call("irq-wait", vector=vector, timeout_ms=2000)
+            seen = self.probe.call(
+                "irq-wait", index=index, vector=vector, timeout_ms=2000
+            )
         except ProbeError as error:
             if error.errno != errno.ETIMEDOUT:
                 raise
             raise CheckFailed(
-                f"no interrupt on MSI-X vector {vector} within 2 s",
+                f"no interrupt on {name} within 2 s",
                 expected="its eventfd is signalled once",
                 seen="nothing",
                 cause="the device did not raise it, or it went to another vector",
             ) from error
-        expect(seen["count"], 1, f"interrupts on MSI-X vector {vector}")
+        expect(seen["count"], 1, f"interrupts on {name}")
 
     def expect_dma(self, op: str, iova: int, length: int, *, operand: int = 0) -> Dma:
         """Run one transaction that must move every byte.

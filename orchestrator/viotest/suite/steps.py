@@ -276,11 +276,12 @@ def hw_info(pt: Passthrough) -> None:
     promised = pt.probe.call("hw-info")["dirty_tracking"]
     expect(promised, False, "IOMMU_HW_CAP_DIRTY_TRACKING")
     for name, flags in _HWPT_FLAGS.items():
-        seen = _refusal(pt, "hwpt-alloc", flags=flags)
+        seen = refusal(pt, "hwpt-alloc", flags=flags)
         expect(seen, "EOPNOTSUPP", f"IOMMU_HWPT_ALLOC with {name}")
 
 
-def _refusal(pt: Passthrough, command: str, /, **args: Any) -> str:
+def refusal(pt: Passthrough, command: str, /, **args: Any) -> str:
+    """Return the name of the error that a command is refused with."""
     try:
         pt.probe.call(command, **args)
     except ProbeError as error:
@@ -310,7 +311,7 @@ def iova_ranges(
                 seen=shown,
             )
         pt.buffer("no", PAGE)
-        seen = _refusal(pt, "map", name="no", iova=first)
+        seen = refusal(pt, "map", name="no", iova=first)
         expect(seen in ("EINVAL", "EADDRINUSE"), True, f"map at {first:#x} is refused")
         pt.free("no")
     # And the addresses that the other checks use are there.
@@ -344,18 +345,36 @@ def _expect_reported_fault(
     return seen
 
 
-def interrupts(pt: Passthrough) -> None:
-    """Each MSI-X vector, raised by register and by the end of a transaction."""
+def enable_irqs(pt: Passthrough, index: str) -> int:
+    """Enable all vectors of ``msix`` or ``msi``; return how many that are.
+
+    Without interrupt remapping x86 has one MSI vector for a function, and says so.
+    """
     vectors = pt.nr_vectors()
-    pt.probe.call("irq-enable", index="msix", vectors=vectors)
+    try:
+        pt.probe.call("irq-enable", index=index, vectors=vectors)
+    except ProbeError as error:
+        if index != "msi" or error.error != "ENOSPC":
+            raise
+        vectors = 1
+        pt.probe.call("irq-enable", index=index, vectors=vectors)
+    return vectors
+
+
+def interrupts(pt: Passthrough, index: str = "msix") -> None:
+    """Each vector, raised by register and by the end of a transaction.
+
+    :param index: ``msix`` or ``msi``.
+    """
+    vectors = enable_irqs(pt, index)
     with mapped(pt, "page", PAGE, flags="rw", byte=0) as page:
         for vector in range(vectors):
-            pt.probe.call("irq-trigger", vector=vector)
-            pt.expect_irq(vector)
-            pt.submit(0, "fill", page, 8, irq="msix", vector=vector)
-            pt.expect_irq(vector)
+            pt.probe.call("irq-trigger", index=index, vector=vector)
+            pt.expect_irq(vector, index=index)
+            pt.submit(0, "fill", page, 8, irq=index, vector=vector)
+            pt.expect_irq(vector, index=index)
             expect(pt.wait(0).status, "ok", "transaction behind the interrupt")
-    pt.probe.call("irq-disable", index="msix")
+    pt.probe.call("irq-disable", index=index)
 
 
 def flr(pt: Passthrough) -> None:

@@ -235,7 +235,7 @@ def request_words(request: Request) -> str:
     if fields is None:
         kind = f"type {request.data[0]:#x}" if request.data else "empty"
         return f"request of {kind}, {_raw_words(request)}"
-    words = _fields_words(fields)
+    words = fields_words(fields)
     return words if plain_fields(request) else f"{words}, {_raw_words(request)}"
 
 
@@ -244,7 +244,8 @@ def _raw_words(request: Request) -> str:
     return f"{lengths}: {request.data.hex(' ', 4)}"
 
 
-def _fields_words(fields: Fields) -> str:
+def fields_words(fields: Fields) -> str:
+    """Say what a request of these fields asks for."""
     span = f"{fields.start:#x}-{fields.end:#x}"
     match fields.kind:
         case Type.ATTACH:
