@@ -93,11 +93,18 @@ def test_scenario_file_repeats_the_run(
     assert tuple(config["mutants"]) == mutants
 
 
-@pytest.mark.parametrize(("mem", "reserved"), [(512, False), (3072, True)])
-def test_selftests_get_a_huge_page_where_memory_allows(
-    mem: int, reserved: bool
+@pytest.mark.parametrize(
+    ("mem", "accel", "reserved"),
+    [
+        (3072, Accel.KVM, False),
+        (4096, Accel.KVM, True),
+        (4096, Accel.TCG, False),
+    ],
+)
+def test_selftests_get_a_huge_page_where_there_is_use_of_it(
+    mem: int, accel: Accel, reserved: bool
 ) -> None:
-    plan = make_plan(Scenario(mem=mem))
+    plan = dataclasses.replace(make_plan(Scenario(mem=mem)), accel=accel)
     page = "hugepagesz=1G hugepages=1"
     assert page not in plan.argv_text()
     assets = dataclasses.replace(plan.assets, selftests=Path("/cache/selftests"))
