@@ -173,7 +173,9 @@ def test_kexec_load_names_what_is_missing(
         if name != missing:
             path.write_bytes(b"")
     with pytest.raises(ProbeError, match=f"open: ENOENT: .*/{missing}") as failed:
-        probe.call("kexec-load", **{n: str(path) for n, path in paths.items()})
+        probe.call(
+            "kexec-load", kernel=str(paths["kernel"]), initrd=str(paths["initrd"])
+        )
     assert failed.value.errno == errno.ENOENT
 
 
