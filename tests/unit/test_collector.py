@@ -14,7 +14,8 @@ from viotest.errors import UntestableError
 from viotest.machine.watch import GuestLostError, Loss, LossKind
 from viotest.report.results import Category, Cause, CheckResult, Outcome
 from viotest.report.timeline import Timeline
-from viotest.scenario.model import Mode, Phase, Scenario
+from viotest.scenario.model import EndpointSpec, Mode, Phase, Scenario
+from viotest.scenario.topology import build_topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from viotest.campaign.guests import Guests
     from viotest.guest.kernel_log import Splat
+    from viotest.report.device_log import DeviceRecord
+    from viotest.scenario.model import Topology
 
 HEADER = """
 import errno
@@ -35,6 +38,16 @@ from viotest.suite.conftest import pytest_generate_tests
 def lost(kind):
     return GuestLostError(Loss(kind, f"it was {kind}", 1), ["console"])
 """
+
+
+class FakeLog:
+    """A device that was asked nothing."""
+
+    def head(self) -> int:
+        return 0
+
+    def records(self, after: int = 0) -> Iterator[DeviceRecord]:
+        return iter(())
 
 
 class FakeSession:
@@ -51,6 +64,15 @@ class FakeSession:
         self.dead: GuestLostError | None = None
         #: What the kernel says next that it should not.
         self.splats: list[Splat] = []
+        self.kernel_lines: tuple[str, ...] = ()
+        self.log = FakeLog()
+
+    def device_log(self) -> FakeLog:
+        return self.log
+
+    @property
+    def topology(self) -> Topology:
+        return build_topology(self.scenario)
 
     def probe(self) -> None:
         """Wait for the guest, as a real one would have to."""
@@ -89,6 +111,9 @@ class FakeGuests:
         self.all: list[FakeSession] = []
         #: Why there is no other one.
         self.refusal: UntestableError | None = None
+
+    #: What repeats the run.
+    command = "viotest run --config F"
 
     def start(self) -> None:
         if self.refusal is not None:
@@ -164,6 +189,36 @@ def test_checks_come_in_the_order_of_the_catalog(bench: Bench) -> None:
     assert bench.session.phases == [Phase.CHECK] * 3
 
 
+SELFTESTS = """
+from viotest.report.results import Outcome, Subtest
+from viotest.suite.context import SUBTESTS
+
+@pytest.mark.parametrize("program", ["a", "b"])
+def test_selftests(request, program):
+    request.node.stash[SUBTESTS] = (Subtest(f"{program}.x", Outcome.FAIL, "why"),)
+    if program == "b":
+        raise CheckFailed("1 of 1 tests failed")
+
+def test_bind():
+    pass
+"""
+
+
+def test_check_on_request_comes_when_it_is_named(bench: Bench) -> None:
+    bench.make(Scenario(endpoints=(EndpointSpec(), EndpointSpec())))
+    assert [result.id for result in bench.put(SELFTESTS)] == ["bind"]
+
+
+def test_subtests_belong_to_their_own_check(bench: Bench) -> None:
+    bench.make(Scenario(checks=("selftests", "bind")))
+    results = bench.put(SELFTESTS)
+    assert [(r.id, r.outcome, [t.name for t in r.subtests]) for r in results] == [
+        ("bind", Outcome.PASS, []),
+        ("selftests[a]", Outcome.PASS, ["a.x"]),
+        ("selftests[b]", Outcome.FAIL, ["b.x"]),
+    ]
+
+
 def test_modes_come_one_after_the_other(bench: Bench) -> None:
     bench.make(Scenario(modes=(Mode.TYPE1V2, Mode.TYPE1)))
     results = bench.put(
@@ -207,6 +262,46 @@ def test_patterns_choose(
         "def test_bind(): pass\n"
     )
     assert [result.id for result in results] == ids
+
+
+@pytest.mark.parametrize(
+    ("scenario", "ids"),
+    [
+        (Scenario(), ["bind"]),
+        (Scenario(thorough=True), ["bind", "map-64k", "rebind-often"]),
+        (
+            Scenario(endpoints=(EndpointSpec(), EndpointSpec())),
+            ["bind", "rebind-often"],
+        ),
+        (Scenario(checks=("map-*",)), ["map-64k"]),
+    ],
+)
+def test_long_checks_are_asked_for(
+    bench: Bench, scenario: Scenario, ids: list[str]
+) -> None:
+    bench.make(scenario)
+    text = "def test_map_64k(): pass\ndef test_bind(): pass\n"
+    results = bench.put(text + "def test_rebind_often(): pass\n")
+    assert [result.id for result in results] == ids
+
+
+def test_failure_comes_with_evidence_and_a_command(bench: Bench) -> None:
+    text = (
+        "def test_flr(mode):\n    raise CheckFailed('wrong', seen='2')\n"
+        "def test_bind():\n    raise CheckFailed('no', expected='1', step='look')\n"
+    )
+    bind, flr = bench.put(text)
+    assert bind.details.splitlines() == [
+        "expected 1",
+        "device   nothing was asked of it, and no endpoint did anything",
+        "next     look",
+    ]
+    assert flr.details.splitlines() == [
+        "expected a function level reset stops and clears the endpoint",
+        "seen     2",
+        "device   nothing was asked of it, and no endpoint did anything",
+        "next     viotest run --config F --check flr --mode type1v2",
+    ]
 
 
 RAISES: list[tuple[str, Outcome, str, bool]] = [

@@ -278,6 +278,14 @@ def test_nearest_without_a_guess_lists_what_there_is() -> None:
     assert nearest("zzz", ["q35", "virt"]) == "known: q35, virt"
 
 
+def test_thorough_is_of_the_scenario() -> None:
+    scenario = parse_settings({"thorough": ["1"]}).scenario
+    assert scenario.thorough
+    assert not parse_settings({}).scenario.thorough
+    raw = raw_from_config(scenario_config(scenario), "file")
+    assert parse_settings(raw).scenario == scenario
+
+
 def test_workers_shape_the_run_and_reboots_the_scenario() -> None:
     settings = parse_settings({"workers": ["3"], "reboots": ["0"]})
     assert (settings.workers, settings.scenario.reboots) == (3, 0)

@@ -35,9 +35,13 @@ void fake_reset(void)
 
 void fake_raise(unsigned int kind, unsigned int vector)
 {
+	static int nr_raised;
+	const char *lose = getenv("FAKE_LOSE");
 	uint64_t one = 1;
 	int fd;
 
+	if (lose && ++nr_raised == atoi(lose))
+		return;
 	if (getenv("FAKE_SILENT") || !kind || kind > 2 || vector >= NR_VECTORS)
 		return;
 	if (kind == 2) {
@@ -89,6 +93,24 @@ static uint8_t *move(unsigned int op, uint64_t iova, uint64_t operand, uint64_t 
 	return to;
 }
 
+void fake_start_slot(uint64_t slot, uint32_t command)
+{
+	if (!getenv("FAKE_LATE")) {
+		fake_run_slot(slot, command);
+		return;
+	}
+	fake_set_reg(slot + DMA_SLOT_STATUS, DMA_STATUS_BUSY, 4);
+}
+
+void fake_run_late(uint64_t offset)
+{
+	uint64_t slot = offset & ~(DMA_ENGINE_SLOT_SIZE - 1ull);
+
+	if (getenv("FAKE_LATE") && offset == slot + DMA_SLOT_STATUS && slot >= DMA_ENGINE_SLOTS &&
+	    slot < DMA_ENGINE_REGS_SIZE && fake_reg(offset, 4) == DMA_STATUS_BUSY)
+		fake_run_slot(slot, (uint32_t)fake_reg(slot + DMA_SLOT_COMMAND, 4));
+}
+
 void fake_run_slot(uint64_t slot, uint32_t command)
 {
 	unsigned int op = command & 0xff, status = DMA_STATUS_OK;
@@ -99,7 +121,7 @@ void fake_run_slot(uint64_t slot, uint32_t command)
 
 	if (!(fake.config[4] & 4))
 		status = DMA_STATUS_NO_BUS_MASTER;
-	else if (!length || length > sizeof(fake.local))
+	else if (!length || (op <= DMA_OP_WRITE && length > sizeof(fake.local)))
 		status = DMA_STATUS_INVALID;
 	while (status == DMA_STATUS_OK && done < length)
 		if (move(op, iova, operand, done, &fault))
@@ -108,6 +130,7 @@ void fake_run_slot(uint64_t slot, uint32_t command)
 			status = DMA_STATUS_FAULT;
 	if (op == DMA_OP_CHECKSUM && status == DMA_STATUS_OK)
 		result = crc32_of(translate(iova, VFIO_DMA_MAP_FLAG_READ, &fault), length);
+	fake_set_reg(DMA_ENGINE_COMPLETED, fake_reg(DMA_ENGINE_COMPLETED, 8) + 1, 8);
 	fake_set_reg(slot + DMA_SLOT_DONE, done, 8);
 	fake_set_reg(slot + DMA_SLOT_RESULT, result, 8);
 	fake_set_reg(slot + DMA_SLOT_FAULT_ADDR, fault ? iova + done : 0, 8);

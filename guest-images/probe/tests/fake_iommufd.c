@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fake_engine.h"
@@ -45,12 +46,14 @@ int fake_map(uint32_t ioas, uint64_t iova, uint64_t size, uint64_t vaddr, uint32
 {
 	struct mapping *free_map = NULL;
 
-	if (!size || (size | iova | vaddr) & 4095)
+	if (!size || (((size | iova | vaddr) & 4095) && !getenv("FAKE_LAX")))
+		return fake_fail(EINVAL);
+	if (iova + size - 1 > FAKE_LAST_IOVA)
 		return fake_fail(EINVAL);
 	for (int i = 0; i < NR_MAPS; i++) {
 		if (!fake.maps[i].size)
 			free_map = &fake.maps[i];
-		else if (fake.maps[i].ioas == ioas &&
+		else if (!getenv("FAKE_LAX") && fake.maps[i].ioas == ioas &&
 			 iova < fake.maps[i].iova + fake.maps[i].size &&
 			 fake.maps[i].iova < iova + size)
 			return fake_fail(EEXIST);
@@ -61,6 +64,22 @@ int fake_map(uint32_t ioas, uint64_t iova, uint64_t size, uint64_t vaddr, uint32
 	return 0;
 }
 
+bool fake_is_part(uint32_t ioas, uint64_t iova, uint64_t size)
+{
+	for (int i = 0; i < NR_MAPS; i++) {
+		const struct mapping *map = &fake.maps[i];
+
+		bool starts = map->iova >= iova && map->iova - iova < size;
+		bool whole = starts && map->iova - iova + map->size <= size;
+
+		if (!map->size || map->ioas != ioas || whole)
+			continue;
+		if (starts || (iova >= map->iova && iova - map->iova < map->size))
+			return !getenv("FAKE_LAX");
+	}
+	return false;
+}
+
 uint64_t fake_unmap(uint32_t ioas, uint64_t iova, uint64_t size)
 {
 	uint64_t done = 0;
@@ -69,7 +88,8 @@ uint64_t fake_unmap(uint32_t ioas, uint64_t iova, uint64_t size)
 		if (fake.maps[i].ioas != ioas || fake.maps[i].iova - iova >= size)
 			continue;
 		done += fake.maps[i].size;
-		fake.maps[i].size = 0;
+		if (!getenv("FAKE_LEAK"))
+			fake.maps[i].size = 0;
 	}
 	return done;
 }
@@ -122,6 +142,8 @@ static int ioas_unmap(struct iommu_ioas_unmap *unmap)
 
 	if (!is_kind(unmap->ioas_id, OBJECT_IOAS))
 		return fake_fail(ENOENT);
+	if (!all && fake_is_part(unmap->ioas_id, unmap->iova, unmap->length))
+		return fake_fail(ENOENT);
 	done = fake_unmap(unmap->ioas_id, unmap->iova, unmap->length);
 	if (!done && !all)
 		return fake_fail(ENOENT);
@@ -133,7 +155,7 @@ static int ioas_ranges(struct iommu_ioas_iova_ranges *query)
 {
 	static const struct iommu_iova_range ranges[] = {
 		{ 0, 0xfedfffff },
-		{ 0xfef00000, 0x7fffffffff },
+		{ 0xfef00000, FAKE_LAST_IOVA },
 	};
 	uint32_t room = query->num_iovas;
 

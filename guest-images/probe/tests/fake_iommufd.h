@@ -12,6 +12,7 @@
 
 #define FAKE_CONTAINER_IOAS 0u
 #define FAKE_DEVID 1u
+#define FAKE_LAST_IOVA 0x7fffffffffull
 
 /* Is this the step that is to fail (FAKE_FAIL)? Then errno is set. */
 bool fake_fails(const char *step);
@@ -24,6 +25,9 @@ int fake_map(uint32_t ioas, uint64_t iova, uint64_t size, uint64_t vaddr, uint32
 
 /* Take away what begins in a range. Return the number of bytes. */
 uint64_t fake_unmap(uint32_t ioas, uint64_t iova, uint64_t size);
+
+/* Does the range cut a mapping? */
+bool fake_is_part(uint32_t ioas, uint64_t iova, uint64_t size);
 
 /* Forget every object and mapping: the file was closed. */
 void fake_iommufd_close(void);

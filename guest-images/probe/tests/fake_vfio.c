@@ -77,6 +77,11 @@ static const char *redirect(const char *path, char buffer[512])
 {
 	const char *root = getenv("FAKE_SYSFS");
 
+	/* Neither may touch this host. */
+	if (root && !strncmp(path, "/proc/sys/", 10)) {
+		snprintf(buffer, 512, "%s%s", root, path);
+		return buffer;
+	}
 	if (!root || strncmp(path, "/sys/", 5))
 		return path;
 	snprintf(buffer, 512, "%s%s", root, path + 4);
@@ -187,6 +192,7 @@ ssize_t __wrap_pread(int fd, void *data, size_t size, off_t offset)
 		errno = EINVAL;
 		return -1;
 	}
+	fake_run_late(offset);
 	memcpy(data, memory, size);
 	return (ssize_t)size;
 }
@@ -213,7 +219,7 @@ ssize_t __wrap_pwrite(int fd, const void *data, size_t size, off_t offset)
 		memcpy(memory, data, size);
 	if (offset >= DMA_ENGINE_SLOTS && offset < DMA_ENGINE_REGS_SIZE &&
 	    offset % DMA_ENGINE_SLOT_SIZE == DMA_SLOT_COMMAND)
-		fake_run_slot(slot, (uint32_t)value);
+		fake_start_slot(slot, (uint32_t)value);
 	return (ssize_t)size;
 }
 
@@ -224,12 +230,17 @@ static int map_dma(const struct vfio_iommu_type1_dma_map *map)
 	return fake_map(fake_vfio_ioas(false), map->iova, map->size, map->vaddr, map->flags);
 }
 
+/* Of type1: it cuts no mapping in two. */
+static bool second_version;
+
 static int unmap_dma(struct vfio_iommu_type1_dma_unmap *unmap)
 {
 	bool all = unmap->flags & VFIO_DMA_UNMAP_FLAG_ALL;
 
 	if (all && (unmap->iova || unmap->size))
 		return fake_fail(EINVAL);
+	if (!all && second_version && fake_is_part(fake_vfio_ioas(false), unmap->iova, unmap->size))
+		return fake_fail(fake_vfio_ioas(false) ? ENOENT : EINVAL);
 	unmap->size =
 		fake_unmap(fake_vfio_ioas(false), unmap->iova, all ? UINT64_MAX : unmap->size);
 	return 0;
@@ -243,7 +254,7 @@ static int iommu_info(struct vfio_iommu_type1_info *info)
 	} caps = {
 		.cap.header.id = VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE,
 		.cap.nr_iovas = 2,
-		.ranges = { { 0, 0xfedfffff }, { 0xfef00000, 0x7fffffffff } },
+		.ranges = { { 0, 0xfedfffff }, { 0xfef00000, FAKE_LAST_IOVA } },
 	};
 	size_t room = info->argsz;
 
@@ -270,6 +281,7 @@ static int container_ioctl(unsigned long request, void *data)
 	case VFIO_CHECK_EXTENSION:
 		return number == VFIO_TYPE1_IOMMU || number == VFIO_TYPE1v2_IOMMU;
 	case VFIO_SET_IOMMU:
+		second_version = number == VFIO_TYPE1v2_IOMMU;
 		return fake_fails("VFIO_SET_IOMMU") ? -1 : 0;
 	case VFIO_IOMMU_GET_INFO:
 		return iommu_info(data);
@@ -330,12 +342,17 @@ static int set_irqs(const struct vfio_irq_set *set)
 		return -1;
 	if (set->start + set->count > (intx ? 1 : NR_VECTORS))
 		return fake_fail(EINVAL);
+	/* As x86 without interrupt remapping: so many can be had. */
+	if (set->index == VFIO_PCI_MSI_IRQ_INDEX && set->count > 1)
+		return 1;
 	if (set->flags & VFIO_IRQ_SET_ACTION_TRIGGER && !set->count)
 		memset(fake.eventfds[intx], 0, sizeof(fake.eventfds[intx]));
 	if (set->flags & VFIO_IRQ_SET_DATA_EVENTFD)
 		memcpy(fake.eventfds[intx] + set->start, set->data, set->count * sizeof(int));
 	if (set->flags & (VFIO_IRQ_SET_ACTION_MASK | VFIO_IRQ_SET_ACTION_UNMASK) && !intx)
 		return fake_fail(EINVAL);
+	if (set->flags & VFIO_IRQ_SET_ACTION_MASK)
+		fake.intx_masked = true;
 	if (set->flags & VFIO_IRQ_SET_ACTION_UNMASK) {
 		fake.intx_masked = false;
 		/* The line is a level: what is still asserted fires again. */

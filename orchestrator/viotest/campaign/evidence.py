@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: So many lines of each source.
 MAX_LINES = 6
+_MAX_WIDTH = 120
 # So many records are read at most, from the end: a check may make millions.
 _MAX_RECORDS = 20_000
 
@@ -59,7 +60,7 @@ class Evidence:
         told = [text for text in kernel if _KERNEL.search(text)]
         return [
             *(f"device   {text}" for text in self._device_lines()),
-            *(f"kernel   {text}" for text in told[-MAX_LINES // 2 :]),
+            *(f"kernel   {_cut(text)}" for text in told[-MAX_LINES // 2 :]),
         ]
 
     def _device_lines(self) -> list[str]:
@@ -138,6 +139,10 @@ def _words(run: list[DeviceRecord], nr_iommus: int) -> str:
         case "reset":
             return f"reset {_name(_RESETS, first.flags)}"
     return ""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_WIDTH else f"{text[: _MAX_WIDTH - 3]}..."
 
 
 def _name(names: Sequence[str], number: int) -> str:

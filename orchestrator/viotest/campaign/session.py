@@ -21,6 +21,7 @@ from viotest.machine.argv import (
 )
 from viotest.machine.launch import Launch, start_machine
 from viotest.provision.cpio import concat_initramfs, overlay_cpio
+from viotest.provision.kbuild.selftests import selftest_files
 from viotest.provision.overlay import run_overlay
 from viotest.report.device_log import DeviceLog
 from viotest.scenario.model import Iommu, Phase, Place
@@ -122,7 +123,9 @@ class Session:
 
     def _write_initrd(self) -> None:
         keys = self._keys
-        files = run_overlay(keys.host, keys.authorized_key, _MODULE_PARAMS)
+        files = dict(run_overlay(keys.host, keys.authorized_key, _MODULE_PARAMS))
+        if self._plan.assets.selftests is not None:
+            files |= selftest_files(self._plan.assets.selftests)
         target = self._folder / INITRD
         concat_initramfs(self._plan.assets.initramfs, overlay_cpio(files), target)
 
@@ -149,6 +152,11 @@ class Session:
         if self.scenario.iommu is not Iommu.VIOTEST:
             return None
         return self.device_log()
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._folder
 
     def device_log(self) -> DeviceLog:
         """Return the request log of the device process, whatever it serves."""

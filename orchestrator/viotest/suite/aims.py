@@ -28,11 +28,11 @@ class Aim:
 _DMA = ("dma-read", "dma-write", "dma-copy")
 
 DEVICE_AIMS: dict[str, Aim] = {
-    "ignore-unmap": Aim(("unmap",)),
+    "ignore-unmap": Aim(("unmap", "unmap-race")),
     "ignore-permissions": Aim(("fault-permission",)),
     "translate-off-by-page": Aim(_DMA),
     "lose-fault-event": Aim(("fault-unmapped", "fault-permission", "fault-event")),
-    "drop-interrupt": Aim(("interrupt",)),
+    "drop-interrupt": Aim(("interrupt", "intx", "msi", "msi-by-dma", "irq-storm")),
     "accept-map-ignore": Aim(_DMA),
     "ignore-detach": Aim(("removal",)),
     "ignore-attach": Aim(_DMA),

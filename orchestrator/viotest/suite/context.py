@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from viotest.guest.ssh import ExecResult
     from viotest.machine.hotplug import Unplug
     from viotest.report.device_log import DeviceLog
+    from viotest.report.results import Subtest
     from viotest.scenario.model import EndpointFunction, Topology
 
 #: Where pytest's configuration holds the scenario, from ``pytest_configure`` on:
@@ -105,3 +106,6 @@ class Context(Protocol):
 
 #: Where ``viotest run`` puts the guest that it has started already.
 CONTEXT = pytest.StashKey[Context]()
+
+#: Where a check leaves what it consists of, on its own pytest item.
+SUBTESTS: pytest.StashKey[tuple[Subtest, ...]] = pytest.StashKey()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
+from viotest.conformance.wire import Status
 from viotest.guest.probe import ProbeError
 from viotest.scenario.model import Mode
 from viotest.suite.judgement import CheckFailed, expect
@@ -125,8 +126,9 @@ def map_requests(pt: Passthrough, log: DeviceLog) -> None:
 def _expect_exact(
     records: Sequence[DeviceRecord], iova: int, size: int, what: str
 ) -> None:
-    bad = [record.status for record in records if record.status]
-    expect(bad, [], f"{what}: statuses other than OK")
+    bad = [record.status for record in records if record.status != Status.OK]
+    refusals = ", ".join(sorted({Status(status).name for status in bad}))
+    expect(refusals, "", f"{what}: the device answered")
     at = iova
     for record in sorted(records, key=lambda record: record.start):
         if record.start != at:
@@ -157,7 +159,9 @@ def huge_page(pt: Passthrough, log: DeviceLog) -> None:
     expect(len(maps), 1, "MAP requests for a huge page")
     seen = pt.expect_dma("checksum", iova, HUGE_PAGE)
     expect(seen.result, pt.crc("huge"), "CRC-32 of a huge page")
+    watch = DeviceWatch(log)
     pt.unmap(iova, HUGE_PAGE)
+    _expect_exact(watch.records("unmap"), iova, HUGE_PAGE, "UNMAP of a huge page")
     pt.free("huge")
 
 
@@ -253,7 +257,7 @@ _LOAD_SLOTS = 16
 def remap_under_load(pt: Passthrough) -> None:
     """A page changes its place in memory while DMA runs on both sides of it."""
     huge = has_huge_pages(pt, 2)
-    size, alias = (64 * MIB, HUGE_PAGE) if huge else (8 * MIB, 256 * KIB)
+    size, alias = (64 * MIB, HUGE_PAGE) if huge else (2 * MIB, 256 * KIB)
     iova = pt.fresh_iova(2 * size + PAGE)
     middle, right = iova + size, iova + size + PAGE
     pt.buffer("load", size, huge=huge, alias=alias)
@@ -268,7 +272,7 @@ def remap_under_load(pt: Passthrough) -> None:
         _remap(pt, middle, *(("odd", "even") if i % 2 else ("even", "odd")))
     for slot in range(_LOAD_SLOTS):
         expect(pt.wait(slot).status, "ok", "DMA beside the page that was remapped")
-    pt.expect_untouched("load", 0, size=alias)
+    pt.expect_filled("load", 0, size=alias)
     for at in (iova, right):
         pt.unmap(at, size)
     for name in ("load", "even", "odd"):
@@ -322,4 +326,4 @@ def map_many(pt: Passthrough, count: int, limit: int | None) -> None:
     pt.free("pages")
 
 
-_MANY_TIMEOUT = 230.0
+_MANY_TIMEOUT = 470.0

@@ -31,7 +31,7 @@ _IN_FLIGHT = 0x014
 _SCRATCH = 0x01C
 
 # As a person calls what the probe calls an index.
-_IRQ_NAMES = {"msix": "MSI-X", "msi": "MSI", "intx": "INTx"}
+_IRQ_NAMES = {"msix": "MSI-X vector {}", "msi": "MSI vector {}", "intx": "INTx"}
 
 
 @dataclass(frozen=True)
@@ -227,9 +227,10 @@ class Passthrough:
                 cause="an access that should have been refused went through",
             )
 
-    def expect_filled(self, name: str, byte: int) -> None:
+    def expect_filled(self, name: str, byte: int, *, size: int = 0) -> None:
         """Fail unless every byte is the ``byte`` that the endpoint has written."""
-        seen = self.probe.call("check", name=name, byte=byte)
+        args = {"size": size} if size else {}
+        seen = self.probe.call("check", name=name, byte=byte, **args)
         if not seen["equal"]:
             raise CheckFailed(
                 f"{name} was not written at byte {seen['first_difference']}",
@@ -370,7 +371,7 @@ class Passthrough:
 
         :param index: ``msix``, ``msi`` or ``intx``.
         """
-        name = _IRQ_NAMES[index]
+        name = _IRQ_NAMES[index].format(vector)
         try:
             seen = self.probe.call(
                 "irq-wait", index=index, vector=vector, timeout_ms=2000
@@ -379,12 +380,12 @@ class Passthrough:
             if error.errno != errno.ETIMEDOUT:
                 raise
             raise CheckFailed(
-                f"no interrupt on {name} vector {vector} within 2 s",
+                f"no interrupt on {name} within 2 s",
                 expected="its eventfd is signalled once",
                 seen="nothing",
                 cause="the device did not raise it, or it went to another vector",
             ) from error
-        expect(seen["count"], 1, f"interrupts on {name} vector {vector}")
+        expect(seen["count"], 1, f"interrupts on {name}")
 
     def expect_dma(self, op: str, iova: int, length: int, *, operand: int = 0) -> Dma:
         """Run one transaction that must move every byte.

@@ -100,10 +100,10 @@ def _race_often(pt: Passthrough, how: str, load: Load) -> None:
 
 
 def _victim(pt: Passthrough, load: Load) -> tuple[int, int]:
-    # A large range over little memory: DMA takes long, and the guard
-    # is written at once.
+    # A large range over little memory: DMA takes long, and the guard is there at once.
     huge = has_huge_pages(pt, 1)
-    size, distinct = (load.size, HUGE_PAGE) if huge else (16 * MIB, 256 * KIB)
+    size = load.size if huge else min(load.size, 16 * MIB)
+    distinct = min(size, HUGE_PAGE if huge else 256 * KIB)
     pt.buffer("victim", size, huge=huge, alias=distinct)
     return size, distinct
 
