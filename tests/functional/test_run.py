@@ -53,7 +53,9 @@ def names_in(modes: Sequence[str]) -> set[str]:
     """The checks that there are in these modes."""
     there = [Mode(mode) for mode in modes]
     return {
-        check.name for check in CHECKS if check.modes_among(there) and not check.slow
+        check.name
+        for check in CHECKS
+        if check.modes_among(there) and not (check.slow or check.on_request)
     }
 
 

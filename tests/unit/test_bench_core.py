@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import subprocess
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -18,13 +19,29 @@ from viotest.bench.core import (
     parse_figures,
     run_programs,
 )
+from viotest.bench.image import write_image
 from viotest.bench.plot import growth_svg
 from viotest.cli.main import main
-from viotest.errors import UntestableError
+from viotest.conformance.lab import Region
+from viotest.conformance.wire import RESV_MEM_MSI, Status, Type
+from viotest.errors import UntestableError, UsageError
+from viotest.trace.form import TraceFile, write_trace
+from viotest.trace.model import (
+    Endpoint,
+    Fields,
+    Header,
+    Negotiation,
+    Outcome,
+    Request,
+    Reset,
+    Restart,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
+
+    from viotest.trace.model import Item
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -136,6 +153,122 @@ def test_core_command_writes_table_json_and_plot(
     assert "MAP, 1 M mappings" in capsys.readouterr().out
     assert len(json.loads(document.read_text())["sections"]) == 3
     assert ET.parse(plot).getroot().tag == f"{_SVG}svg"
+
+
+REPLAYED = [
+    {
+        "bench": "replay",
+        "request": request,
+        "count": count,
+        "ns_per_request": 200.0,
+        "requests_per_second": 5e6,
+    }
+    for request, count in (("all", 12), ("attach", 2), ("map", 10))
+]
+
+
+def test_replayed_ring_has_a_row_for_each_type() -> None:
+    section = core_sections([*good(), *REPLAYED])[-1]
+    assert section.key == "e"
+    assert [row.what for row in section.rows] == ["all", "ATTACH", "MAP"]
+    assert [row.met for row in section.rows] == [None, None, True]
+    assert section.notes == ("answered as recorded: all 12, ATTACH 2, MAP 10",)
+
+
+def test_replayed_ring_without_its_sum_is_no_result() -> None:
+    with pytest.raises(UntestableError, match="no benchmark of the core printed"):
+        core_sections([*good(), *REPLAYED[1:]])
+
+
+def write_sample(path: Path, *, second_map: Status) -> Path:
+    """A trace with every type, a reset, and requests that are refused or none."""
+    regions = (Region(RESV_MEM_MSI, 0xFEE00000, 0xFEEFFFFF),)
+    page = {"domain": 1, "start": 0x1000, "end": 0x1FFF}
+    requests = [
+        (Fields(Type.ATTACH, domain=1, endpoint=8), 4, Status.OK),
+        (Fields(Type.PROBE, endpoint=8), 516, Status.OK),
+        (Fields(Type.MAP, phys=0x1000, flags=3, **page), 4, Status.OK),
+        (Fields(Type.MAP, phys=0x1000, flags=3, **page), 4, second_map),
+        (Fields(Type.UNMAP, **page), 4, Status.OK),
+    ]
+    after = [(Fields(Type.DETACH, domain=1, endpoint=8), 4, Status.INVAL)]
+    items: list[Item] = [Negotiation(0x1_0000_0077)]
+    items += [request(*one) for one in requests]
+    items.append(Request(b"\xff\0\0\0", 4, 4, Outcome(None, 0)))
+    items += [Restart(Reset.DRIVER), Negotiation(0x1_0000_0077)]
+    items += [request(*one) for one in after]
+    write_trace(path, Header(endpoints=(Endpoint(8, regions),)), items)
+    return path
+
+
+def request(fields: Fields, writable: int, status: Status) -> Request:
+    data = fields.encode()
+    return Request(data, len(data), writable, Outcome(status, writable))
+
+
+@pytest.fixture(scope="module")
+def replay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that replays, built of this source tree."""
+    build = tmp_path_factory.mktemp("core")
+    program = build / "bench" / "replay"
+    command = ["make", "-s", "-j2", "-C", str(find_source(None)), f"BUILD={build}"]
+    subprocess.run([*command, str(program)], check=True)
+    return program
+
+
+def replay_sample(program: Path, folder: Path, second_map: Status) -> tuple[int, str]:
+    trace = write_sample(folder / "trace.jsonl", second_map=second_map)
+    write_image(TraceFile(trace), folder / "image")
+    command = [str(program), str(folder / "image")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_recorded_ring_is_replayed(replay: Path, tmp_path: Path) -> None:
+    code, output = replay_sample(replay, tmp_path, Status.INVAL)
+    assert code == 0, output
+    counts = {one["request"]: one["count"] for one in parse_figures(output)}
+    types = {"attach": 1, "detach": 1, "map": 2, "unmap": 1, "probe": 1}
+    # All: also the one whose type nobody knows.
+    assert counts == {"all": 7, **types}
+
+
+def test_answer_that_was_not_recorded_ends_the_replay(
+    replay: Path, tmp_path: Path
+) -> None:
+    code, output = replay_sample(replay, tmp_path, Status.OK)
+    assert code == 1
+    assert output == "request 4: recorded status 0, now 4 (255: none)\n"
+
+
+@pytest.mark.parametrize("size", [0, 7, 95, 111, 119, 200, -1])
+def test_image_that_was_cut_is_refused(replay: Path, tmp_path: Path, size: int) -> None:
+    write_image(
+        TraceFile(write_sample(tmp_path / "t", second_map=Status.OK)), tmp_path / "i"
+    )
+    (tmp_path / "cut").write_bytes((tmp_path / "i").read_bytes()[:size])
+    done = subprocess.run(
+        [str(replay), str(tmp_path / "cut")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "bench/image.c" in done.stdout + done.stderr
+
+
+def test_trace_goes_to_the_programs_as_an_image(tmp_path: Path) -> None:
+    core = source_tree(tmp_path, "head -c 8 $(IMAGE) >&2; exit 1")
+    trace = TraceFile(write_sample(tmp_path / "t", second_map=Status.OK))
+    with pytest.raises(UntestableError) as caught:
+        run_programs(core, trace)
+    assert "viotring" in str(caught.value)
+
+
+def test_trace_without_requests_is_refused(tmp_path: Path) -> None:
+    write_trace(tmp_path / "t", Header(), [Negotiation(0x1_0000_0077)])
+    with pytest.raises(UsageError, match="no request that could be replayed"):
+        write_image(TraceFile(tmp_path / "t"), tmp_path / "i")
 
 
 def test_plot_has_a_line_for_each_request_and_a_point_for_each_size() -> None:

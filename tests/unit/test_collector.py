@@ -189,6 +189,36 @@ def test_checks_come_in_the_order_of_the_catalog(bench: Bench) -> None:
     assert bench.session.phases == [Phase.CHECK] * 3
 
 
+SELFTESTS = """
+from viotest.report.results import Outcome, Subtest
+from viotest.suite.context import SUBTESTS
+
+@pytest.mark.parametrize("program", ["a", "b"])
+def test_selftests(request, program):
+    request.node.stash[SUBTESTS] = (Subtest(f"{program}.x", Outcome.FAIL, "why"),)
+    if program == "b":
+        raise CheckFailed("1 of 1 tests failed")
+
+def test_bind():
+    pass
+"""
+
+
+def test_check_on_request_comes_when_it_is_named(bench: Bench) -> None:
+    bench.make(Scenario(endpoints=(EndpointSpec(), EndpointSpec())))
+    assert [result.id for result in bench.put(SELFTESTS)] == ["bind"]
+
+
+def test_subtests_belong_to_their_own_check(bench: Bench) -> None:
+    bench.make(Scenario(checks=("selftests", "bind")))
+    results = bench.put(SELFTESTS)
+    assert [(r.id, r.outcome, [t.name for t in r.subtests]) for r in results] == [
+        ("bind", Outcome.PASS, []),
+        ("selftests[a]", Outcome.PASS, ["a.x"]),
+        ("selftests[b]", Outcome.FAIL, ["b.x"]),
+    ]
+
+
 def test_modes_come_one_after_the_other(bench: Bench) -> None:
     bench.make(Scenario(modes=(Mode.TYPE1V2, Mode.TYPE1)))
     results = bench.put(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -14,6 +15,7 @@ from viotest.report.results import (
     CheckResult,
     Outcome,
     RunResult,
+    Subtest,
     Verdict,
 )
 
@@ -89,3 +91,27 @@ def test_junit_of_a_failed_boot_is_not_green() -> None:
 def test_junit_of_any_text_can_be_parsed(text: str) -> None:
     suite = _suite(_result(Verdict.FAIL, _check("flr", Outcome.FAIL, text)))
     assert suite.find("testcase/failure") is not None
+
+
+def test_junit_has_a_case_for_every_subtest() -> None:
+    subtests = (
+        Subtest("dma.map", Outcome.PASS),
+        Subtest("dma.huge", Outcome.SKIP, "no huge pages"),
+        Subtest("dma.\x1b[copy", Outcome.FAIL, "Expected 0", "# dma.c:98"),
+    )
+    check = dataclasses.replace(
+        _check("selftests[dma]", Outcome.FAIL, "1 of 3 tests failed"),
+        subtests=subtests,
+    )
+    suite = _suite(_result(Verdict.FAIL, check))
+    cases = [(c.get("classname"), c.get("name")) for c in suite]
+    assert cases == [
+        ("viotest", "selftests[dma]"),
+        ("viotest.selftests[dma]", "dma.map"),
+        ("viotest.selftests[dma]", "dma.huge"),
+        ("viotest.selftests[dma]", "dma.?[copy"),
+    ]
+    counts = {name: suite.get(name) for name in ("tests", "failures", "skipped")}
+    assert counts == {"tests": "4", "failures": "2", "skipped": "1"}
+    (failure,) = suite[3].iter("failure")
+    assert (failure.get("message"), failure.text) == ("Expected 0", "# dma.c:98")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -113,6 +114,8 @@ class FakeProbe:
         self._texts = list(texts)
 
     def call(self, command: str, /, **_: object) -> dict[str, object]:
+        if command == "hello":
+            return {"monotonic_ns": time.monotonic_ns()}
         assert command == "dmesg"
         texts = [self._texts.pop(0)] if self._texts else []
         return {"lines": [{"ns": 1, "text": text} for text in texts]}
@@ -123,7 +126,7 @@ LINE = "virtio_iommu virtio0: page fault from EP 128 at 0x100001000 [W]"
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "_RATELIMIT_SECONDS", 0.05)
+    monkeypatch.setattr(subject, "_RATELIMIT_NS", 50_000_000)
     monkeypatch.setattr(subject, "_MESSAGE_SECONDS", 0.01)
 
 

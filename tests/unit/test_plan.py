@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -18,6 +19,7 @@ from viotest.provision.qemu import Qemu
 from viotest.scenario.model import Accel, Iommu, Scenario
 from viotest.scenario.options import parse_settings, raw_from_config
 from viotest.scenario.topology import build_topology
+from viotest.suite.catalog import SELFTESTS, names_check
 
 
 def make_plan(scenario: Scenario) -> Plan:
@@ -89,3 +91,22 @@ def test_scenario_file_repeats_the_run(
     assert parse_settings(raw_from_config(values, "x")).scenario == scenario
     config = tomllib.loads((tmp_path / "device.toml").read_text())
     assert tuple(config["mutants"]) == mutants
+
+
+@pytest.mark.parametrize(("mem", "reserved"), [(512, False), (3072, True)])
+def test_selftests_get_a_huge_page_where_memory_allows(
+    mem: int, reserved: bool
+) -> None:
+    plan = make_plan(Scenario(mem=mem))
+    page = "hugepagesz=1G hugepages=1"
+    assert page not in plan.argv_text()
+    assets = dataclasses.replace(plan.assets, selftests=Path("/cache/selftests"))
+    plan = dataclasses.replace(plan, assets=assets)
+    assert (page in plan.argv_text()) is reserved
+
+
+def test_patterns_name_a_check_by_its_parts_too() -> None:
+    for pattern in ("selftests", "self*", "selftests[[]vfio_pci_driver_test*"):
+        assert names_check((pattern,), SELFTESTS)
+    assert not names_check((), SELFTESTS)
+    assert not names_check(("dma-*", "open[type1]"), SELFTESTS)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -13,6 +14,7 @@ from viotest.report.results import (
     CheckResult,
     Outcome,
     RunResult,
+    Subtest,
     Verdict,
     judge,
 )
@@ -209,6 +211,37 @@ def show(result: RunResult) -> list[str]:
 def test_summary_of_a_pass_ends_with_counts() -> None:
     lines = show(make_result(*PASSED, check("bar", SKIP, required=False)))
     assert lines[-2:] == ["results  runs/1", "PASS  2 passed, 1 skipped  in 1.2 s"]
+
+
+SUBTESTS = (
+    Subtest("dma.map", Outcome.PASS),
+    Subtest("dma.2mb", SKIP, "no huge pages"),
+    Subtest("dma.1gb", SKIP, "no huge pages"),
+    Subtest("dma.copy", FAIL, "Expected 0", "# dma.c:98"),
+)
+
+
+def test_summary_counts_subtests() -> None:
+    one = dataclasses.replace(check("bar", FAIL, reason="bad"), subtests=SUBTESTS)
+    assert show(make_result(one))[1].split() == (
+        ["1", "passed,", "1", "failed,", "2", "skipped", "(no", "huge", "pages)"]
+    )
+
+
+def test_json_has_subtests_where_there_are_any() -> None:
+    one = dataclasses.replace(check("bar", FAIL, reason="bad"), subtests=SUBTESTS)
+    checks = make_result(one, *PASSED).to_json()["checks"]
+    assert isinstance(checks, list)
+    assert [test["name"] for test in checks[0]["subtests"]] == [
+        test.name for test in SUBTESTS
+    ]
+    assert checks[0]["subtests"][3] == {
+        "name": "dma.copy",
+        "outcome": "fail",
+        "reason": "Expected 0",
+        "details": "# dma.c:98",
+    }
+    assert "subtests" not in checks[1]
 
 
 def test_summary_tells_one_reason_once() -> None:

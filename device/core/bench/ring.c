@@ -20,7 +20,7 @@
 #define DESC 0x0u
 #define AVAIL 0x2000u
 #define USED 0x3000u
-#define BUFFERS 0x10000u
+#define BUFFERS RING_BUFFERS
 #define STRIDE 64u
 #define STATUS_OFFSET 48u /* of the tail in its buffer */
 #define PAGE 0x1000ull
@@ -30,10 +30,19 @@ static void poke(struct ring *ring, uint64_t offset, uint64_t value, unsigned co
 	virtio_pci_bar_write(&ring->iommu->vdev, VIRTIO_PCI_BAR, offset, &value, count);
 }
 
+static void negotiate(struct ring *ring, uint64_t features)
+{
+	poke(ring, VIRTIO_PCI_COMMON_STATUS, 0, 1);
+	poke(ring, VIRTIO_PCI_COMMON_STATUS, 0x3, 1);
+	for (unsigned half = 0; half < 2; half++) {
+		poke(ring, VIRTIO_PCI_COMMON_GFSELECT, half, 4);
+		poke(ring, VIRTIO_PCI_COMMON_GF, features >> 32 * half & UINT32_MAX, 4);
+	}
+	poke(ring, VIRTIO_PCI_COMMON_STATUS, 0xb, 1);
+}
+
 static void setup_queue(struct ring *ring)
 {
-	REQUIRE(rig_negotiate(&ring->rig, RIG_ALL_FEATURES));
-	reactor_stop(ring->rig.ctx->reactor);
 	poke(ring, VIRTIO_PCI_COMMON_Q_SELECT, 0, 2);
 	poke(ring, VIRTIO_PCI_COMMON_Q_SIZE, QUEUE_SIZE, 2);
 	poke(ring, VIRTIO_PCI_COMMON_Q_DESCLO, RIG_RAM + DESC, 8);
@@ -65,12 +74,25 @@ static void write_descriptors(struct ring *ring)
 	}
 }
 
+void ring_init_driver(struct ring *ring, uint64_t features)
+{
+	memset(ring->rig.ram, 0, BUFFERS);
+	ring->avail = 0;
+	negotiate(ring, features == RIG_ALL_FEATURES ? ring->iommu->vdev.offered : features);
+	setup_queue(ring);
+}
+
+void ring_take_over(struct ring *ring)
+{
+	ring->iommu = ring->rig.ctx->functions[ring->rig.iommu_index].iommu;
+	reactor_stop(ring->rig.ctx->reactor);
+}
+
 void ring_start(struct ring *ring)
 {
 	rig_start(&ring->rig, NULL);
-	ring->iommu = ring->rig.ctx->functions[ring->rig.iommu_index].iommu;
-	ring->avail = 0;
-	setup_queue(ring);
+	ring_take_over(ring);
+	ring_init_driver(ring, RIG_ALL_FEATURES);
 	write_descriptors(ring);
 }
 
@@ -124,11 +146,27 @@ void ring_set_attach(struct ring *ring, unsigned n, uint32_t domain, uint32_t en
 	ring_set(ring, n, &attach, offsetof(typeof(attach), tail));
 }
 
-uint64_t ring_run(struct ring *ring, unsigned nr)
+void ring_set_chain(struct ring *ring, unsigned n, const struct ring_chain *chain)
+{
+	struct vring_desc *desc = (struct vring_desc *)(ring->rig.ram + DESC) + 2 * n;
+	const struct vring_desc writable = { RIG_RAM + chain->writable_at, chain->writable,
+					     VRING_DESC_F_WRITE, 0 };
+
+	desc[0] = (struct vring_desc){ RIG_RAM + chain->readable_at, chain->readable, 0, 0 };
+	desc[1] = writable;
+	/* No buffer of no bytes, except for a request without any. */
+	if (!chain->readable && chain->writable)
+		desc[0] = writable;
+	else if (chain->writable) {
+		desc[0].flags = VRING_DESC_F_NEXT;
+		desc[0].next = 2 * n + 1;
+	}
+}
+
+uint64_t ring_submit(struct ring *ring, unsigned nr)
 {
 	struct vring_avail *avail = avail_ring(ring);
-	const uint8_t *buffers = ring->rig.ram + BUFFERS;
-	uint64_t start, ns;
+	uint64_t start;
 
 	REQUIRE(nr <= RING_REQUESTS);
 	for (unsigned n = 0; n < nr; n++)
@@ -137,7 +175,14 @@ uint64_t ring_run(struct ring *ring, unsigned nr)
 	__atomic_store_n(&avail->idx, ring->avail, __ATOMIC_RELEASE);
 	start = bench_now_ns();
 	virtio_pci_notify(&ring->iommu->vdev, 0);
-	ns = bench_now_ns() - start;
+	return bench_now_ns() - start;
+}
+
+uint64_t ring_run(struct ring *ring, unsigned nr)
+{
+	const uint8_t *buffers = ring->rig.ram + BUFFERS;
+	uint64_t ns = ring_submit(ring, nr);
+
 	for (unsigned n = 0; n < nr; n++)
 		REQUIRE(buffers[n * STRIDE + STATUS_OFFSET] == VIRTIO_IOMMU_S_OK);
 	return ns;

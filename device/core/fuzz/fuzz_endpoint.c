@@ -18,7 +18,9 @@
 #include "endpoint_model.h"
 #include "fixture.h"
 #include "fuzz.h"
+#include "ioat_regs.h"
 #include "iommu.h"
+#include "nvme_spec.h"
 #include "pool.h"
 #include "reactor.h"
 #include "vfio_user_private.h"
@@ -58,7 +60,6 @@ enum {
 static viommu_ctx_t *ctx;
 static struct iommu *iommu;
 static struct endpoint *endpoints[NR_MODELS];
-static unsigned nr_endpoints;
 static char dir[] = "/tmp/viommu-fuzz.XXXXXX";
 static uint8_t *file;
 static int memfd;
@@ -78,7 +79,6 @@ static void teardown(void)
 	rmdir(dir);
 }
 
-/* A model that this core does not have is left out. */
 static void add_endpoint(uint32_t model, const char *image)
 {
 	static const struct viommu_resv_mem msi = { VIOMMU_RESV_MSI, MSI_WINDOW,
@@ -97,8 +97,8 @@ static void add_endpoint(uint32_t model, const char *image)
 
 	name[2] += model;
 	make_path(path, sizeof(path), name);
-	if (viommu_ctx_add_endpoint(ctx, &config, &index) == 0)
-		endpoints[nr_endpoints++] = ctx->functions[index].endpoint;
+	FUZZ_CHECK(!viommu_ctx_add_endpoint(ctx, &config, &index));
+	endpoints[model] = ctx->functions[index].endpoint;
 }
 
 static void create(void)
@@ -119,7 +119,7 @@ static void create(void)
 	FUZZ_CHECK(stream && !ftruncate(fileno(stream), IMAGE_SIZE) && !fclose(stream));
 	for (uint32_t model = 0; model < NR_MODELS; model++)
 		add_endpoint(model, image);
-	FUZZ_CHECK(nr_endpoints > 0 && !viommu_ctx_start(ctx));
+	FUZZ_CHECK(!viommu_ctx_start(ctx));
 	pool_stop(ctx->pool);
 	reactor_stop(ctx->reactor);
 }
@@ -169,7 +169,7 @@ static void setup(void)
 	FUZZ_CHECK(file != MAP_FAILED);
 	create();
 	atexit(teardown);
-	for (unsigned i = 0; i < nr_endpoints; i++) {
+	for (unsigned i = 0; i < NR_MODELS; i++) {
 		struct vfu *vfu = endpoints[i]->vfu;
 
 		/* Never asks for a version: then it cannot be asked for memory. */
@@ -334,7 +334,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct endpoint *endpoint;
 
 	setup();
-	endpoint = endpoints[(choice >> 1) % nr_endpoints];
+	endpoint = endpoints[(choice >> 1) % NR_MODELS];
 	memset(file, 0, RAM_SIZE);
 	memset(file + RAM_SIZE, 0x5a, ROM_SIZE);
 	memcpy(before, file + RAM_SIZE, ROM_SIZE);
@@ -360,6 +360,16 @@ static size_t put_write(uint8_t *buf, size_t at, uint8_t bar, uint32_t offset, u
 	return at + sizeof(offset) + (1u << log2_size);
 }
 
+static size_t put_memory(uint8_t *buf, size_t at, uint32_t offset, const void *bytes, uint8_t len)
+{
+	buf[at++] = STEP_MEMORY;
+	memcpy(buf + at, &offset, sizeof(offset));
+	at += sizeof(offset);
+	buf[at++] = len;
+	memcpy(buf + at, bytes, len);
+	return at + len;
+}
+
 /* A transaction of the dma engine, and time for it. */
 static size_t put_transaction(uint8_t *buf, size_t at, uint32_t command, uint64_t iova,
 			      uint64_t operand)
@@ -374,22 +384,94 @@ static size_t put_transaction(uint8_t *buf, size_t at, uint32_t command, uint64_
 	return at;
 }
 
-/* Each operation of the dma engine, translated or not; and a first step for the others. */
-size_t fuzz_seed(unsigned n, uint8_t *buf)
+/* Every operation. */
+static size_t seed_engine(uint8_t *buf, size_t at, uint64_t ram, uint64_t rom)
 {
-	bool bypass = n & 1;
-	uint64_t ram = bypass ? RAM : IOVA_RAM, rom = bypass ? ROM : IOVA_ROM;
-	size_t at = 0;
-
-	if (n >= 6)
-		return 0;
-	buf[at++] = n;
-	if (n >= 2)
-		return put_write(buf, at, 0, 0, 1, 2);
 	for (uint32_t op = DMA_OP_READ; op <= DMA_OP_CHECKSUM; op++) {
 		at = put_transaction(buf, at, op | DMA_COMMAND_IRQ_MSIX, ram + 0x10,
 				     op == DMA_OP_COPY ? ram + 0x4000 : 0x20);
 		at = put_transaction(buf, at, op | DMA_COMMAND_IRQ_INTX, rom - 0x10, ram);
 	}
 	return at;
+}
+
+/* A chain of three copies, the last of which may not be. */
+static size_t seed_ioat(uint8_t *buf, size_t at, uint64_t ram, uint64_t rom)
+{
+	const uint32_t channel = IOAT_CHANNEL(0);
+
+	for (unsigned i = 0; i < 3; i++) {
+		const struct {
+			uint32_t length, control;
+			uint64_t source, destination, next;
+		} desc = {
+			0x800,
+			IOAT_CONTROL_INTERRUPT | IOAT_CONTROL_COMPLETION,
+			i == 1 ? rom : ram + 0x4000,
+			i == 2 ? rom : ram + 0x5000,
+			ram + IOAT_DESCRIPTOR_SIZE * (i + 1),
+		};
+
+		at = put_memory(buf, at, IOAT_DESCRIPTOR_SIZE * i, &desc, sizeof(desc));
+	}
+	at = put_write(buf, at, IOAT_BAR, channel + IOAT_CHANCMP, ram + 0x1000, 3);
+	at = put_write(buf, at, IOAT_BAR, channel + IOAT_CHANCTRL,
+		       IOAT_CHANCTRL_ERR_INT_EN | IOAT_CHANCTRL_ERR_COMPLETION_EN, 1);
+	at = put_write(buf, at, IOAT_BAR, channel + IOAT_CHAINADDR, ram, 3);
+	at = put_write(buf, at, IOAT_BAR, channel + IOAT_DMACOUNT, 3, 1);
+	buf[at++] = STEP_RUN;
+	return at;
+}
+
+struct nvme_entry {
+	uint32_t command, nsid, reserved[4];
+	uint64_t prp1, prp2;
+	uint32_t dwords[6];
+};
+
+/* The admin queues and a pair of others, then a write and a read. */
+static size_t seed_nvme(uint8_t *buf, size_t at, uint64_t ram)
+{
+	const struct nvme_entry admin[] = {
+		{ 0x06, .prp1 = ram + 0x2000, .dwords = { 1 } }, /* identify */
+		{ 0x10005, .prp1 = ram + 0x3000, .dwords = { 3 << 16 | 1, 3 } },
+		{ 0x20001, .prp1 = ram + 0x4000, .dwords = { 3 << 16 | 1, 1 << 16 | 1 } },
+	};
+	const struct nvme_entry io[] = {
+		{ 0x01, 1, .prp1 = ram + 0x5000, .prp2 = ram + 0x6000, .dwords = { [2] = 15 } },
+		{ 0x10002, 1, .prp1 = ram + 0x6000, .prp2 = ram + 0x7000, .dwords = { [2] = 15 } },
+	};
+
+	at = put_memory(buf, at, 0, admin, sizeof(admin));
+	at = put_memory(buf, at, 0x4000, io, sizeof(io));
+	at = put_write(buf, at, 0, NVME_AQA, 3 << 16 | 3, 2);
+	at = put_write(buf, at, 0, NVME_ASQ, ram, 3);
+	at = put_write(buf, at, 0, NVME_ACQ, ram + 0x1000, 3);
+	at = put_write(buf, at, 0, NVME_CC,
+		       NVME_CC_ENABLE | NVME_SQE_LOG2 << 16 | NVME_CQE_LOG2 << 20, 2);
+	buf[at++] = STEP_RUN;
+	at = put_write(buf, at, 0, NVME_DOORBELLS, 3, 2);
+	buf[at++] = STEP_RUN;
+	at = put_write(buf, at, 0, NVME_DOORBELLS + 8, 2, 2);
+	buf[at++] = STEP_RUN;
+	return at;
+}
+
+/* A plain use of each model, its addresses translated or not. */
+size_t fuzz_seed(unsigned n, uint8_t *buf)
+{
+	bool bypass = n & 1;
+	uint64_t ram = bypass ? RAM : IOVA_RAM, rom = bypass ? ROM : IOVA_ROM;
+
+	buf[0] = n;
+	switch (n >> 1) {
+	case VIOMMU_MODEL_DMA_ENGINE:
+		return seed_engine(buf, 1, ram, rom);
+	case VIOMMU_MODEL_IOAT:
+		return seed_ioat(buf, 1, ram, rom);
+	case VIOMMU_MODEL_NVME:
+		return seed_nvme(buf, 1, ram);
+	default:
+		return 0;
+	}
 }

@@ -95,8 +95,10 @@ static bool find_block(struct ioat *ioat, uint64_t offset, struct ioat_channel *
 {
 	uint64_t block = offset / IOAT_CHANNEL_SIZE;
 
+	if (block > ioat->nr_channels)
+		return false;
 	*ret = block ? &ioat->channels[block - 1] : NULL;
-	return block <= ioat->nr_channels;
+	return true;
 }
 
 /* No access goes beyond the block it begins in: registers do not lie across, and tools can wait. */

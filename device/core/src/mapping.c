@@ -249,14 +249,26 @@ static struct mapping *take_out(struct mapping **link, struct path *path)
 	return node;
 }
 
+/* One thread changes them, so that there is no need to lock the bus. */
+static void count(struct mapping_tree *tree, uint64_t nr_mappings, uint64_t nr_bytes)
+{
+	atomic_store_explicit(&tree->nr_mappings,
+			      atomic_load_explicit(&tree->nr_mappings, memory_order_relaxed) +
+				      nr_mappings,
+			      memory_order_relaxed);
+	atomic_store_explicit(&tree->nr_bytes,
+			      atomic_load_explicit(&tree->nr_bytes, memory_order_relaxed) +
+				      nr_bytes,
+			      memory_order_relaxed);
+}
+
 void mapping_insert(struct mapping_tree *tree, struct mapping *mapping)
 {
 	struct path path;
 
 	*descend(tree, mapping->start, &path) = update(mapping);
 	repair(&path);
-	atomic_fetch_add(&tree->nr_mappings, 1);
-	atomic_fetch_add(&tree->nr_bytes, mapping_size(mapping));
+	count(tree, 1, mapping_size(mapping));
 }
 
 const struct mapping *mapping_find(const struct mapping_tree *tree, uint64_t addr)
@@ -318,8 +330,7 @@ void mapping_reclaim(struct mapping_tree *tree, struct mapping *cut)
 		return;
 	right = cut->right;
 	mapping_reclaim(tree, cut->left);
-	atomic_fetch_sub(&tree->nr_mappings, 1);
-	atomic_fetch_sub(&tree->nr_bytes, mapping_size(cut));
+	count(tree, -1, -mapping_size(cut));
 	cut->left = tree->free;
 	tree->free = cut;
 	mapping_reclaim(tree, right);

@@ -42,7 +42,10 @@ struct mapping_tree {
 	struct mapping *free;
 	struct mapping_slab *slabs;
 	size_t slab_size; /* of the last slab */
-	/* Atomic, because queries read them while the reclaim below counts down. */
+	/*
+	 * Atomic, because queries read them while the reclaim below counts down; changed
+	 * by one thread only, as the rest of the tree.
+	 */
 	_Atomic uint64_t nr_mappings;
 	_Atomic uint64_t nr_bytes; /* modulo 2^64 */
 };

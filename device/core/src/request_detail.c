@@ -64,8 +64,8 @@ static bool is_plain(const struct viommu_log_record *record, const struct reques
 	return true;
 }
 
-void request_detail_log(struct log *log, const struct viommu_log_record *record,
-			const struct request_detail *detail)
+static void append_parts(struct log *log, const struct viommu_log_record *record,
+			 const struct request_detail *detail)
 {
 	struct viommu_log_record part = {
 		.time_ns = record->time_ns,
@@ -80,8 +80,6 @@ void request_detail_log(struct log *log, const struct viommu_log_record *record,
 	uint8_t bytes[REQUEST_DETAIL_MAX_BYTES] = { 0 };
 	size_t len = detail->readable < sizeof(bytes) ? detail->readable : sizeof(bytes);
 
-	if (is_plain(record, detail))
-		return;
 	memcpy(bytes, detail->bytes, len);
 	log_append(log, &part);
 	for (size_t offset = 0; offset < len; offset += PART_SIZE) {
@@ -91,4 +89,11 @@ void request_detail_log(struct log *log, const struct viommu_log_record *record,
 		memcpy(&part.target, bytes + offset + 16, sizeof(part.target));
 		log_append(log, &part);
 	}
+}
+
+void request_detail_log(struct log *log, const struct viommu_log_record *record,
+			const struct request_detail *detail)
+{
+	if (!is_plain(record, detail))
+		append_parts(log, record, detail);
 }

@@ -169,12 +169,17 @@ static int add_segment(struct virtqueue_chain *chain, const struct vring_desc *d
 	return 0;
 }
 
-static int read_desc(const struct virtqueue *vq, uint64_t table, unsigned i,
+/* host: the whole table, or NULL where it lies in several pieces. */
+static int read_desc(const struct virtqueue *vq, uint64_t table, const uint8_t *host, unsigned i,
 		     struct vring_desc *desc)
 {
-	int r = access_memory(vq->memory, table + i * sizeof(*desc), desc, sizeof(*desc),
-			      PIECE_READ);
+	int r = 0;
 
+	if (host)
+		memcpy(desc, host + i * sizeof(*desc), sizeof(*desc));
+	else
+		r = access_memory(vq->memory, table + i * sizeof(*desc), desc, sizeof(*desc),
+				  PIECE_READ);
 	if (r < 0)
 		return r;
 	desc->addr = le64toh(desc->addr);
@@ -193,14 +198,18 @@ static int walk_table(const struct virtqueue *vq, uint64_t table, unsigned nr, u
 		      struct virtqueue_chain *chain, struct vring_desc *indirect)
 {
 	struct vring_desc desc = { .next = first, .flags = VRING_DESC_F_NEXT };
+	size_t size = nr * sizeof(desc);
+	const uint8_t *host = memory_lookup(vq->memory, table, &size, MEMORY_READ);
 
+	if (size != nr * sizeof(desc))
+		host = NULL;
 	indirect->len = 0;
 	for (unsigned visited = 0; desc.flags & VRING_DESC_F_NEXT; visited++) {
 		int r;
 
 		if (visited == nr || desc.next >= nr)
 			return -EINVAL;
-		r = read_desc(vq, table, desc.next, &desc);
+		r = read_desc(vq, table, host, desc.next, &desc);
 		if (r < 0)
 			return r;
 		if (desc.flags & VRING_DESC_F_INDIRECT) {
@@ -321,6 +330,9 @@ static int access_segments(const struct virtqueue *vq, const struct virtqueue_se
 {
 	uint8_t *bytes = buf;
 
+	/* Nearly always. */
+	if (segment < last && offset <= segment->len && len <= segment->len - offset)
+		return access_memory(vq->memory, segment->addr + offset, buf, len, op);
 	for (; len && segment < last; segment++) {
 		size_t run;
 		int r;

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import viotest
+from viotest.bench.image import write_image
 from viotest.bench.plot import growth_svg
 from viotest.bench.table import Aim, Bound, Row, Section, Spread
 from viotest.errors import UntestableError
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from viotest.trace.form import TraceFile
+
 REQUESTS = ("map", "unmap", "attach")
+_ALL_REQUESTS = "all"
 #: The numbers of mappings that get a row; the curve has more.
 _SIZES = {1: "1", 1000: "1 k", 1_000_000: "1 M"}
 #: Sizes of mappings that DMA goes through, in bytes.
@@ -52,20 +57,32 @@ def find_source(named: Path | None) -> Path:
     return core
 
 
-def run_programs(core: Path) -> Figures:
+def run_programs(core: Path, trace: TraceFile | None = None) -> Figures:
     """Build and run every benchmark of the core.
 
     :param core: The folder, as from :func:`find_source`.
+    :param trace: Is replayed, too.
     :return: The objects that they printed.
-    :raise UntestableError: When one fails.
+    :raise UntestableError: When one fails, or answers the trace differently.
     """
-    command = ["make", "-s", "-C", str(core), "bench"]
+    with tempfile.TemporaryDirectory(prefix="viotest-bench.") as folder:
+        command = ["make", "-s", "-C", str(core), "bench"]
+        if trace:
+            image = Path(folder) / "requests.ring"
+            write_image(trace, image)
+            command.append(f"IMAGE={image}")
+        return _run(command)
+
+
+def _run(command: list[str]) -> Figures:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise UntestableError(f"make: {error.strerror}") from error
     if done.returncode:
-        last = (done.stderr + done.stdout).strip().splitlines()[-1:]
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        # The last word is make's own, and only tells which program it was.
+        last = [line for line in said if not line.startswith("make")][-1:] or said[-1:]
         raise UntestableError(
             f"{' '.join(command)} ended with {done.returncode}",
             hint="".join(last) or "it said nothing",
@@ -91,11 +108,14 @@ def parse_figures(output: str) -> Figures:
 
 
 def core_sections(figures: Sequence[Mapping[str, Any]]) -> list[Section]:
-    """Return the sections b, c and d.
+    """Return the sections b, c and d; with a trace also e.
 
     :raise UntestableError: When a figure is missing, or is none.
     """
-    return [_requests(figures), _dma(figures), _unmap(figures)]
+    sections = [_requests(figures), _dma(figures), _unmap(figures)]
+    if any(figure["bench"] == "replay" for figure in figures):
+        sections.append(_replay(figures))
+    return sections
 
 
 def growth_plot(figures: Sequence[Mapping[str, Any]]) -> str:
@@ -197,6 +217,30 @@ def _unmap(figures: Sequence[Mapping[str, Any]]) -> Section:
         command=COMMAND,
         rows=tuple(rows),
         notes=(f"{_value(figure, 'unmaps'):.0f} of them",),
+    )
+
+
+def _replay(figures: Sequence[Mapping[str, Any]]) -> Section:
+    seen = [figure for figure in figures if figure["bench"] == "replay"]
+    total = _value(
+        _find(seen, bench="replay", request=_ALL_REQUESTS), "requests_per_second"
+    )
+    rows, counts = [], []
+    for figure in seen:
+        name = str(figure.get("request"))
+        what = "all" if name == _ALL_REQUESTS else name.upper()
+        rate = _value(figure, "requests_per_second")
+        aim = Aim(Bound.AT_LEAST, _MAP_RATE, absolute=True) if name == "map" else None
+        rows.append(Row(what, rate, total, _point(rate / total), aim))
+        counts.append(f"{what} {_value(figure, 'count'):.0f}")
+    return Section(
+        key="e",
+        title="requests that a guest sent, replayed by the core alone in full rings",
+        unit="requests/s",
+        theirs="all of them",
+        command=f"{COMMAND} --trace FILE",
+        rows=tuple(rows),
+        notes=("answered as recorded: " + ", ".join(counts),),
     )
 
 

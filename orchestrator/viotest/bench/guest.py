@@ -15,7 +15,6 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from viotest.bench.edu import prove_edu
 from viotest.bench.pin import pin
 from viotest.bench.table import Aim, Bound, Section, compare
 from viotest.campaign.run import TIMELINE, prepare
@@ -25,12 +24,16 @@ from viotest.provision import cache
 from viotest.report.timeline import Timeline
 from viotest.scenario.model import EndpointModel, EndpointSpec, Iommu
 from viotest.suite.binding import bind
+from viotest.suite.edu import prove_edu
 from viotest.suite.judgement import CheckFailed
 from viotest.suite.passthrough import PAGE, Passthrough
 from viotest.suite.steps import dma_copy
+from viotest.trace.form import write_trace
+from viotest.trace.record import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from viotest.provision.progress import Progress
     from viotest.scenario.model import EndpointFunction, Scenario
@@ -157,9 +160,11 @@ class Ledger:
         return f"{self._name}: {share:.0%} of the requests needed a notification"
 
 
-def measure(options: Options, progress: Progress) -> Section:
+def measure(options: Options, progress: Progress, trace: Path | None = None) -> Section:
     """Boot the guests and measure them in turns.
 
+    :param trace: Where to write what the guest on ours asked of it, up to the end of
+        the first round.
     :raise UntestableError: When a guest or its device does not do what is measured.
     :raise GuestLostError: When a guest ends meanwhile.
     :raise ProbeError: When the guest's kernel refuses a step.
@@ -178,6 +183,8 @@ def measure(options: Options, progress: Progress) -> Section:
             for i in range(options.rounds):
                 for subject in subjects:
                     subject.take_turn(options.count)
+                if trace and i == 0:
+                    _record(ours[0], trace)
                 step.update(i + 1, options.rounds)
         expected = options.rounds * (options.count + _WARM_UP)
         notes = [
@@ -233,6 +240,15 @@ def _start(
 
 def _prove_ours(pt: Passthrough) -> None:
     dma_copy(pt, PAGE, 0)
+
+
+# After one round: later on, the log may have lost the beginning.
+def _record(subject: Subject, trace: Path) -> None:
+    recording = Recording(subject.session.folder)
+    try:
+        write_trace(trace, recording.header, recording.items())
+    except OSError as error:
+        raise UntestableError(f"{trace}: {error.strerror}") from error
 
 
 # What the requests took between the ring and the ring; the log's tail is enough.

@@ -22,7 +22,7 @@ from viotest.guest.probe import ProbeError
 from viotest.report.results import CheckResult, Outcome
 from viotest.scenario.model import Phase
 from viotest.suite.catalog import NAMES, check_of_test
-from viotest.suite.context import CONTEXT, SCENARIO
+from viotest.suite.context import CONTEXT, SCENARIO, SUBTESTS
 from viotest.suite.judgement import CheckFailed, refused
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ RESULT = "viotest_result"
 
 #: The watch recognises a dead process within 100 ms.
 _LOSS_NEWS = 0.2
-# So many times the deadline of a check is that of a slow one.
-_SLOW_SCALE = 4.0
-_THOROUGH_SCALE = 8.0
 
 
 def check_of(item: pytest.Item) -> Check:
@@ -144,10 +141,7 @@ class Collector:
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Give the check its deadline, and notice a guest that died quietly."""
         try:
-            check = check_of(item)
-            scale = _SLOW_SCALE if check.slow else 1.0
-            scale = _THOROUGH_SCALE if check.thorough else scale
-            with self._session.phase(Phase.CHECK, scale=scale):
+            with self._session.phase(Phase.CHECK, scale=check_of(item).patience):
                 result = yield
         except (CheckFailed, ProbeError):
             # A dead device answers all ones and moves nothing: what looks like the
@@ -238,6 +232,7 @@ class Collector:
             reason=reason,
             details=details,
             guest=self._guests.folder,
+            subtests=item.stash.get(SUBTESTS, ()),
         )
         self.results.append(result)
         data = {"id": result.id, "outcome": str(outcome), "reason": reason}
@@ -311,7 +306,11 @@ def _is_wanted(item: pytest.Item, scenario: Scenario) -> bool:
     check = check_of(item)
     if not scenario.checks:
         slow = scenario.thorough or len(scenario.endpoints) > 1
-        return (slow or not check.slow) and (scenario.thorough or not check.thorough)
+        return (
+            not check.on_request
+            and (slow or not check.slow)
+            and (scenario.thorough or not check.thorough)
+        )
     names = (check.name, check_id(item))
     return any(
         fnmatch.fnmatchcase(name, pattern)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: The base initramfs and this run's keys, joined.
 INITRD = "initrd.cpio"
+#: MiB of a guest that can spare a page of 1 GiB.
+_HUGE_MEM = 3072
 ARGV_TEXT = "argv.txt"
 #: The size of a disk that an endpoint has.
 IMAGE_SIZE = 64 << 20
@@ -36,6 +38,8 @@ class Assets:
     qemu: Qemu
     kernel: Kernel
     initramfs: Path
+    #: The kernel's VFIO selftests, if a check asks for them and it has any.
+    selftests: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,13 @@ class Plan:
             initrd=INITRD,
             accel=self.accel,
             viot=names.VIOT_TABLE if self.topology.iommus else None,
-            cmdline=argv.kernel_cmdline(self.scenario, arch),
+            cmdline=f"{argv.kernel_cmdline(self.scenario, arch)}{self._huge_pages()}",
         )
+
+    # A page of 1 GiB can only be had at boot; the selftests need as much again.
+    def _huge_pages(self) -> str:
+        wanted = self.assets.selftests is not None and self.scenario.mem >= _HUGE_MEM
+        return " hugepagesz=1G hugepages=1" if wanted else ""
 
     def device_argv(self) -> list[str]:
         """Return the device's argv."""

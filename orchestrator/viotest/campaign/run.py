@@ -20,7 +20,8 @@ from viotest.campaign.session import Session
 from viotest.errors import UsageError, ViotestError
 from viotest.provision import cache
 from viotest.provision.initramfs import provide_initramfs
-from viotest.provision.kernel import provide_kernel
+from viotest.provision.kbuild.selftests import provide_selftests
+from viotest.provision.kernel import BUILD, provide_kernel
 from viotest.provision.modules import module_name
 from viotest.provision.qemu import provide_qemu
 from viotest.report.device_log import add_counters, summary
@@ -32,7 +33,7 @@ from viotest.report.timeline import Timeline
 from viotest.scenario.model import Accel
 from viotest.scenario.options import scenario_config
 from viotest.scenario.topology import build_topology
-from viotest.suite.catalog import CHECKS
+from viotest.suite.catalog import CHECKS, SELFTESTS, names_check
 
 if TYPE_CHECKING:
     from viotest.campaign.execution import Executing, Outcome
@@ -63,7 +64,14 @@ def provide(scenario: Scenario, progress: Progress) -> Assets:
         if not path.is_file():
             raise UsageError(f"--replace-module {path}: no such file")
     initramfs = provide_initramfs(kernel, progress, replace_modules=replaced)
-    return Assets(qemu, kernel, initramfs)
+    return Assets(qemu, kernel, initramfs, _selftests(scenario, progress))
+
+
+def _selftests(scenario: Scenario, progress: Progress) -> Path | None:
+    # Without any the check is skipped, and says why.
+    if scenario.kernel.startswith(BUILD) and names_check(scenario.checks, SELFTESTS):
+        return provide_selftests(scenario.kernel, progress)
+    return None
 
 
 def prepare(

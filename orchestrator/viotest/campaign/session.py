@@ -21,6 +21,7 @@ from viotest.machine.argv import (
 )
 from viotest.machine.launch import Launch, start_machine
 from viotest.provision.cpio import concat_initramfs, overlay_cpio
+from viotest.provision.kbuild.selftests import selftest_files
 from viotest.provision.overlay import run_overlay
 from viotest.report.device_log import DeviceLog
 from viotest.scenario.model import Iommu, Phase, Place
@@ -48,7 +49,7 @@ _MODULE_PARAMS = (
     "iommufd allow_unsafe_interrupts=1",
 )
 
-#: For one command of QEMU's monitor.
+#: For one command of a monitor.
 _ANSWER_TIMEOUT = 10.0
 
 _KMSG_MARK = "viotest: end of the checks"
@@ -122,7 +123,9 @@ class Session:
 
     def _write_initrd(self) -> None:
         keys = self._keys
-        files = run_overlay(keys.host, keys.authorized_key, _MODULE_PARAMS)
+        files = dict(run_overlay(keys.host, keys.authorized_key, _MODULE_PARAMS))
+        if self._plan.assets.selftests is not None:
+            files |= selftest_files(self._plan.assets.selftests)
         target = self._folder / INITRD
         concat_initramfs(self._plan.assets.initramfs, overlay_cpio(files), target)
 
@@ -150,9 +153,39 @@ class Session:
             return None
         return self.device_log()
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._folder
+
     def device_log(self) -> DeviceLog:
         """Return the request log of the device process, whatever it serves."""
         return DeviceLog(self._folder / names.DEVICE_LOG)
+
+    def device_domain(self, endpoint_id: int) -> int | None:
+        """Return the domain that our virtio-iommu has an endpoint in, if any.
+
+        :param endpoint_id: Of an endpoint that the device has.
+        :raise MonitorError: When the device does not answer.
+        """
+        rows = self._ask_device("query-endpoints")
+        (domain,) = [row["domain"] for row in rows if row["id"] == endpoint_id]
+        assert domain is None or isinstance(domain, int)
+        return domain
+
+    def nr_device_domains(self) -> int:
+        """Return how many domains our virtio-iommus have.
+
+        :raise MonitorError: When the device does not answer.
+        """
+        return len(self._ask_device("query-domains"))
+
+    def _ask_device(self, query: str) -> list[dict[str, Any]]:
+        assert self._running is not None
+        monitor = self._running.device.monitor
+        rows = monitor.execute(query, timeout=_ANSWER_TIMEOUT)
+        assert isinstance(rows, list)
+        return rows
 
     def probe(self) -> Probe:
         """Return the guest's probe; waits for the guest the first time.
@@ -240,17 +273,43 @@ class Session:
         :raise GuestLostError: When it does not come up again.
         :raise GuestError: When SSH does not work.
         """
-        probe = self.probe()
+        self.probe()
         assert self._running is not None
         assert self._guest is not None
         machine = self._running.machine
-        marks = dict(self.marks)
         machine.allow_reboot(True)
         machine.console.forget_beacon()
         self._guest.exec("reboot", timeout=self.seconds(Phase.CONNECT))
-        self.wait_for_beacon(self.seconds(Phase.BOOT))
+        self._wait_for_next()
         # From here on a reboot is again what nobody asked for.
         machine.allow_reboot(False)
+
+    @property
+    def bzimage(self) -> Path | None:
+        """The guest's kernel as kexec takes it; None if there is none."""
+        return self._plan.assets.kernel.bzimage
+
+    def kexec(self) -> None:
+        """Let the guest's kernel start itself anew, without a reset of the machine.
+
+        :meth:`probe` returns the same probe, started anew.
+
+        :raise GuestLostError: When it does not come up again.
+        :raise GuestError: When SSH does not work, or the kernel refuses.
+        """
+        self.probe()
+        assert self._running is not None
+        assert self._guest is not None
+        assert self.bzimage is not None
+        kernel = self.bzimage.read_bytes()
+        self._running.machine.console.forget_beacon()
+        self._guest.kexec(kernel, timeout=self.seconds(Phase.CONNECT))
+        self._wait_for_next()
+
+    def _wait_for_next(self) -> None:
+        probe, marks = self.probe(), dict(self.marks)
+        assert self._guest is not None
+        self.wait_for_beacon(self.seconds(Phase.BOOT))
         self._guest.close()
         self._guest = self._connect_ssh(probe)
         # They tell how long the run's first boot took.

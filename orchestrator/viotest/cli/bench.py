@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from viotest.bench.core import Figures
     from viotest.bench.table import Section
+    from viotest.trace.form import TraceFile
 
 #: What ``bench all`` writes into its folder.
 JSON_FILE = "bench.json"
 PLOT_FILE = "requests.svg"
+TRACE_FILE = "trace.jsonl"
 
 _STDOUT = "-"
 _AFTER = " Arguments after -- are options of `viotest run`."
@@ -87,7 +89,7 @@ def _add_all(parser: Any) -> None:
         "--out",
         metavar="DIR",
         default="viotest-bench",
-        help=f"folder for {JSON_FILE} and {PLOT_FILE} (default: viotest-bench)",
+        help="folder for JSON, plot and trace (default: viotest-bench)",
     )
     parser.set_defaults(call=all_command, options=[*names, "--out"])
 
@@ -116,7 +118,12 @@ def _add_core_options(parser: Any) -> list[str]:
         metavar="DIR",
         help="the source tree to build them from (default: the one we run from)",
     )
-    return ["--source"]
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="replay this trace, too (`all` without it: one it records)",
+    )
+    return ["--source", "--trace"]
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -160,7 +167,7 @@ def core_command(arguments: argparse.Namespace) -> int:
         _check_writable(name)
     from viotest.bench.core import core_sections, growth_plot
 
-    figures = _core(arguments)
+    figures = _core(arguments, _trace(arguments.trace))
     _put_sections(arguments.json, core_sections(figures))
     if arguments.plot:
         _write(arguments.plot, growth_plot(figures))
@@ -172,23 +179,36 @@ def all_command(arguments: argparse.Namespace) -> int:
 
     :raise ViotestError: As the two it consists of.
     """
-    from viotest.bench.core import core_sections, growth_plot
+    from viotest.bench.core import core_sections, find_source, growth_plot
 
     out = Path(arguments.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out}: {error.strerror}") from error
-    # The core first: it fails at once where there is no source tree.
-    figures = _core(arguments)
-    sections = [_guest(arguments), *core_sections(figures)]
+    # Before the guests, which take minutes.
+    find_source(Path(arguments.source) if arguments.source else None)
+    trace = _trace(arguments.trace)
+    if trace is None:
+        section = _guest(arguments, out / TRACE_FILE)
+        trace = _trace(str(out / TRACE_FILE))
+    else:
+        section = _guest(arguments)
+    figures = _core(arguments, trace)
+    sections = [section, *core_sections(figures)]
     _write(str(out / PLOT_FILE), growth_plot(figures))
     _put_sections(str(out / JSON_FILE), sections)
     print(f"written: {out / JSON_FILE}, {out / PLOT_FILE}")
     return 0
 
 
-def _guest(arguments: argparse.Namespace) -> Section:
+def _trace(name: str | None) -> TraceFile | None:
+    from viotest.trace.form import TraceFile
+
+    return None if name is None else TraceFile(Path(name))
+
+
+def _guest(arguments: argparse.Namespace, trace: Path | None = None) -> Section:
     _check_range("--rounds", arguments.rounds, 1, 10_000)
     _check_range("--count", arguments.count, 1, 1_000_000)
     _check_range("--also-poll", arguments.also_poll, 0, 100)
@@ -197,16 +217,16 @@ def _guest(arguments: argparse.Namespace) -> Section:
     from viotest.provision.progress import TerminalProgress
 
     options = Options(scenario, arguments.rounds, arguments.count, arguments.also_poll)
-    return measure(options, TerminalProgress())
+    return measure(options, TerminalProgress(), trace)
 
 
-def _core(arguments: argparse.Namespace) -> Figures:
+def _core(arguments: argparse.Namespace, trace: TraceFile | None) -> Figures:
     from viotest.bench.core import find_source, run_programs
     from viotest.provision.progress import TerminalProgress
 
     core = find_source(Path(arguments.source) if arguments.source else None)
     with TerminalProgress().step("building and running the core's benchmarks"):
-        return run_programs(core)
+        return run_programs(core, trace)
 
 
 def _host() -> dict[str, object]:

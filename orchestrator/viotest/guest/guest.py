@@ -30,6 +30,16 @@ PROBE_COMMAND = "exec vfio-probe"
 _CLOCK_TRIPS = 5
 
 
+# A tmpfs, so that it is no part of what is packed; and the root once more, as what
+# is mounted on it would hide the device node that the next kernel's init needs.
+_KEXEC = "/run/kexec"
+_PACK_ROOT = (
+    f"mkdir -p {_KEXEC} /run/root && mount -t tmpfs tmpfs {_KEXEC}"
+    " && mount --bind / /run/root && cd /run/root"
+    f" && busybox find . -xdev | busybox cpio -o -H newc >{_KEXEC}/initrd"
+)
+
+
 class ProbeProcess:
     """A vfio-probe of its own process, to be killed at will.
 
@@ -149,6 +159,41 @@ connect_ssh`); the guest's from now on.
         data = {"command": command, "status": result.status}
         self._record("guest", "exec", data, time.monotonic_ns())
         return result
+
+    def upload(self, data: bytes, path: str, *, timeout: float) -> None:
+        """Write a file in the guest.
+
+        :param data: What it is to hold.
+        :param path: Its name.
+        :param timeout: Seconds.
+        :raise GuestError: When it cannot be written.
+        """
+        self._ssh.upload(data, path, timeout)
+
+    def kexec(self, kernel: bytes, *, timeout: float) -> None:
+        """Let the guest's kernel start another one, with all that is in memory now.
+
+        The new guest is made of the files of this one. Returns when the old kernel
+        has been told; nobody is left to say more.
+
+        :param kernel: A bzImage.
+        :param timeout: Seconds, for each step.
+        :raise GuestError: When the kernel does not take it.
+        """
+        result = self.exec(_PACK_ROOT, timeout=timeout)
+        if result.status != 0:
+            said = result.err.decode(errors="replace").strip()
+            raise GuestError(f"the guest's files cannot be packed: {said}")
+        self.upload(kernel, f"{_KEXEC}/kernel", timeout=timeout)
+        # Not the probe that the checks drive: what that has open stays open.
+        channel = self._ssh.open_line_channel(PROBE_COMMAND, timeout)
+        Probe(channel).call(
+            "kexec-load",
+            kernel=f"{_KEXEC}/kernel",
+            initrd=f"{_KEXEC}/initrd",
+            timeout=timeout,
+        )
+        channel.tell("kexec", timeout)
 
     def measure_clock(self, *, timeout: float = 5.0) -> ClockMap:
         """Compare the guest's clock with the host's.

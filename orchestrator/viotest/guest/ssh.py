@@ -47,6 +47,7 @@ _PEER_ERRORS = (paramiko.SSHException, OSError, EOFError)
 # A connection that breaks may be the first sign that QEMU is dying; its death
 # is known this much later at most.
 _LOSS_GRACE = 0.2
+_CHUNK = 1 << 18
 _SLICE = 0.1
 _MAX_LINE = 16 << 20
 _MAX_OUTPUT = 16 << 20
@@ -112,6 +113,31 @@ class SshSession:
             raise GuestError(f"{what}: {_reason(err)}") from err
         finally:
             channel.close()
+
+    def upload(self, data: bytes, path: str, timeout: float) -> None:
+        """Write a file in the guest.
+
+        :param data: What it is to hold.
+        :param path: Its name; no character of a shell in it.
+        :param timeout: Seconds.
+        :raise GuestError: When it is not there, whole, afterwards.
+        """
+        deadline = time.monotonic() + timeout
+        what = f"ssh: upload of {path}"
+        channel = self._open(f"cat >{path}", what, timeout)
+        try:
+            if not _send_all(channel, self._watch, data, what, timeout):
+                raise GuestError(f"{what}: the guest takes no more")
+            channel.shutdown_write()
+            result = _collect(channel, self._watch, what, timeout, deadline)
+        except _PEER_ERRORS as err:
+            self._watch.check(_LOSS_GRACE)
+            raise GuestError(f"{what}: {_reason(err)}") from err
+        finally:
+            channel.close()
+        if result.status != 0:
+            said = result.err.decode(errors="replace").strip()
+            raise GuestError(f"{what}: {said}")
 
     def open_line_channel(self, command: str, timeout: float) -> LineChannel:
         """Start a command in the guest that answers lines with lines.
@@ -236,7 +262,7 @@ class LineChannel:
         what = f"{self._name}: {line.split(maxsplit=1)[0] if line else line}"
         deadline = time.monotonic() + timeout
         try:
-            self._send(line.encode() + b"\n", what, timeout, deadline)
+            self._send(line.encode() + b"\n", what, timeout)
             return self._receive(what, timeout, deadline)
         except _PEER_ERRORS as err:
             self.close()
@@ -245,6 +271,19 @@ class LineChannel:
         except BaseException:
             self.close()
             raise
+
+    def tell(self, line: str, timeout: float) -> None:
+        """Send one line, and wait for no answer: nobody may be left to give one.
+
+        :param line: The request, without the end of line.
+        :param timeout: Seconds.
+        :raise GuestError: When it cannot be sent.
+        """
+        try:
+            self._send(line.encode() + b"\n", f"{self._name}: {line}", timeout)
+        except _PEER_ERRORS as err:
+            self._watch.check(_LOSS_GRACE)
+            raise GuestError(f"{self._name}: {line}: {_reason(err)}") from err
 
     def wait_for_end(self, timeout: float) -> None:
         """Wait until the command has ended; what it had open is closed then.
@@ -264,21 +303,9 @@ class LineChannel:
         """End the command; idempotent."""
         self._channel.close()
 
-    def _send(self, data: bytes, what: str, timeout: float, deadline: float) -> None:
-        view = memoryview(data)
-        while view:
-            # In slices, as no descriptor tells when the window opens again.
-            self._channel.settimeout(_SLICE)
-            try:
-                sent = self._channel.send(bytes(view))
-            except TimeoutError:
-                self._watch.check()
-                if time.monotonic() > deadline:
-                    raise GuestTimeoutError(what, timeout) from None
-                continue
-            if sent == 0:
-                raise self._ended(what)
-            view = view[sent:]
+    def _send(self, data: bytes, what: str, timeout: float) -> None:
+        if not _send_all(self._channel, self._watch, data, what, timeout):
+            raise self._ended(what)
 
     def _receive(self, what: str, timeout: float, deadline: float) -> str:
         channel, scanned = self._channel, 0
@@ -308,6 +335,28 @@ class LineChannel:
             how = f"ended with status {self._channel.recv_exit_status()}"
         last = self._stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         return GuestError(f"{what}: the command {how}" + (f": {last}" if last else ""))
+
+
+# False: the command has ended.
+def _send_all(
+    channel: paramiko.Channel, watch: LossWatch, data: bytes, what: str, timeout: float
+) -> bool:
+    deadline = time.monotonic() + timeout
+    view = memoryview(data)
+    while view:
+        # In slices, as no descriptor tells when the window opens again.
+        channel.settimeout(_SLICE)
+        try:
+            sent = channel.send(bytes(view[:_CHUNK]))
+        except TimeoutError:
+            watch.check()
+            if time.monotonic() > deadline:
+                raise GuestTimeoutError(what, timeout) from None
+            continue
+        if sent == 0:
+            return False
+        view = view[sent:]
+    return True
 
 
 def _collect(

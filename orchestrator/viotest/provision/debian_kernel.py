@@ -64,8 +64,9 @@ def _keep(tree: Path, folder: Path) -> Mapping[str, Any]:
     data = _first(modules / "vmlinuz", tree / f"boot/vmlinuz-{release}").read_bytes()
     config = _first(modules / "config", tree / f"boot/config-{release}")
     image = parse_image(data)
-    if not write_image(image, data, folder):
-        (folder / "bzImage").write_bytes(data)
+    write_image(image, data, folder)
+    # kexec wants it also where QEMU starts the vmlinux.
+    (folder / "bzImage").write_bytes(data)
     _keep_modules(modules, folder / "lib/modules" / release)
     return {
         "release": release,

@@ -49,6 +49,8 @@ class Kernel:
     modules: Path | None
     #: Options by name with their values, ``n`` when not set; empty: unknown.
     config: Mapping[str, str]
+    #: The bzImage, which is what kexec takes; None if there is none.
+    bzimage: Path | None = None
 
 
 def provide_kernel(spec: str, modules: str | None, progress: Progress) -> Kernel:
@@ -88,7 +90,7 @@ def find_debian_kernel(spec: str) -> cache.Entry | None:
 
 
 def _debian_key(suite: str) -> str:
-    return f"debian-{suite}-{cache.digest_of(RECIPE, ALL_MODULES)}"
+    return f"debian-{suite}-{cache.digest_of(RECIPE, ALL_MODULES, 'bzImage')}"
 
 
 def _debian_kernel(spec: str, suite: str, progress: Progress) -> Kernel:
@@ -110,6 +112,7 @@ def _built_kernel(spec: str, progress: Progress) -> Kernel:
 
 def _kernel_of(spec: str, entry: cache.Entry) -> Kernel:
     facts = entry.facts
+    bzimage = entry.path / "bzImage"
     return Kernel(
         spec=spec,
         release=facts["release"],
@@ -117,6 +120,7 @@ def _kernel_of(spec: str, entry: cache.Entry) -> Kernel:
         pvh=facts["pvh"],
         modules=entry.path / facts["modules"],
         config=facts["config"],
+        bzimage=bzimage if bzimage.is_file() else None,
     )
 
 
@@ -139,9 +143,17 @@ def _local_kernel(spec: str, modules: str | None, progress: Progress) -> Kernel:
         pvh=entry.facts["pvh"],
         modules=_find_modules(image, tree, modules, release),
         config=_find_config(image, tree, release) or entry.facts["config"],
+        bzimage=image if _is_bzimage(image) else None,
     )
     _require_driver(kernel, builtin=entry.facts["virtio_iommu"])
     return kernel
+
+
+def _is_bzimage(path: Path) -> bool:
+    # The magic number of the boot protocol's header (Documentation/arch/x86/boot.rst).
+    with path.open("rb") as file:
+        file.seek(0x202)
+        return file.read(4) == b"HdrS"
 
 
 def _inspected(path: Path, progress: Progress) -> cache.Entry:

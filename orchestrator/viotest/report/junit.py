@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 from viotest.report.results import Outcome, Verdict
 
 if TYPE_CHECKING:
-    from viotest.report.results import CheckResult, RunResult
+    from viotest.report.results import CheckResult, RunResult, Subtest
 
 _ELEMENTS = {Outcome.FAIL: "failure", Outcome.ERROR: "error", Outcome.SKIP: "skipped"}
+_COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 # What XML 1.0 cannot hold, not even escaped.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -26,19 +27,19 @@ def junit_xml(result: RunResult) -> str:
     suite = ElementTree.Element("testsuite", name="viotest")
     for check in result.checks:
         _add_case(suite, check)
-    failures, errors = result.count(Outcome.FAIL), result.count(Outcome.ERROR)
-    if result.verdict is not Verdict.PASS and not failures + errors:
+    bad = {Outcome.FAIL, Outcome.ERROR}
+    if result.verdict is not Verdict.PASS and not any(
+        check.outcome in bad for check in result.checks
+    ):
         case = ElementTree.SubElement(suite, "testcase", classname="viotest")
         case.set("name", "verdict")
         cause = result.cause
         text = f"{cause.category}: {cause.text}" if cause else str(result.verdict)
-        bad = ElementTree.SubElement(case, "error", message=_clean(text))
-        bad.text = _clean("\n".join(cause.console)) if cause else ""
-        errors += 1
+        why = ElementTree.SubElement(case, "error", message=_clean(text))
+        why.text = _clean("\n".join(cause.console)) if cause else ""
     suite.set("tests", str(len(suite)))
-    suite.set("failures", str(failures))
-    suite.set("errors", str(errors))
-    suite.set("skipped", str(result.count(Outcome.SKIP)))
+    for attribute, element in _COUNTS.items():
+        suite.set(attribute, str(sum(1 for _ in suite.iter(element))))
     suite.set("time", f"{result.seconds:.3f}")
     root = ElementTree.Element("testsuites")
     root.append(suite)
@@ -50,10 +51,19 @@ def _add_case(suite: ElementTree.Element, check: CheckResult) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname="viotest")
     case.set("name", check.id)
     case.set("time", f"{check.seconds:.3f}")
-    element = _ELEMENTS.get(check.outcome)
+    _explain(case, check)
+    for test in check.subtests:
+        part = ElementTree.SubElement(suite, "testcase")
+        part.set("classname", _clean(f"viotest.{check.id}"))
+        part.set("name", _clean(test.name))
+        _explain(part, test)
+
+
+def _explain(case: ElementTree.Element, result: CheckResult | Subtest) -> None:
+    element = _ELEMENTS.get(result.outcome)
     if element is not None:
-        bad = ElementTree.SubElement(case, element, message=_clean(check.reason))
-        bad.text = _clean(check.details)
+        bad = ElementTree.SubElement(case, element, message=_clean(result.reason))
+        bad.text = _clean(result.details)
 
 
 def _clean(text: str) -> str:

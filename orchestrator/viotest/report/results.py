@@ -64,6 +64,18 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class Subtest:
+    """What one test of a program came to that a check lets run in the guest."""
+
+    name: str
+    outcome: Outcome
+    #: Why it failed or was skipped, one line.
+    reason: str = ""
+    #: The last lines that the program wrote before it failed.
+    details: str = ""
+
+
+@dataclass(frozen=True)
 class CheckResult:
     """The outcome of one check, in one mode."""
 
@@ -82,6 +94,8 @@ class CheckResult:
     details: str = ""
     #: The folder of the guest that it was put to, relative to the run folder.
     guest: str = ""
+    #: What it consists of, where that has names of its own.
+    subtests: tuple[Subtest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,7 +195,7 @@ def _cause_json(cause: Cause | None) -> dict[str, object] | None:
 
 
 def _check_json(check: CheckResult) -> dict[str, object]:
-    return {
+    value: dict[str, object] = {
         "id": check.id,
         "name": check.name,
         "outcome": str(check.outcome),
@@ -191,6 +205,18 @@ def _check_json(check: CheckResult) -> dict[str, object]:
         "reason": check.reason,
         "details": check.details,
         "guest": check.guest,
+    }
+    if check.subtests:
+        value["subtests"] = [_subtest_json(test) for test in check.subtests]
+    return value
+
+
+def _subtest_json(test: Subtest) -> dict[str, object]:
+    return {
+        "name": test.name,
+        "outcome": str(test.outcome),
+        "reason": test.reason,
+        "details": test.details,
     }
 
 

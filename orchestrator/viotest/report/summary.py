@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 import io
 import os
 import sys
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING
 from viotest.report.results import Outcome, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TextIO
 
-    from viotest.report.results import CheckResult, RunResult
+    from viotest.report.results import CheckResult, RunResult, Subtest
     from viotest.report.timeline import Event
 
 _COLOURS = {
@@ -108,6 +110,8 @@ class Terminal:
         mark = self._paint(f"{outcome:5}", outcome)
         reason = f"  {result.reason}" if result.reason else ""
         self.line(f"  {mark}  {result.id:{_WIDTH}} {result.seconds:6.2f} s{reason}")
+        if result.subtests:
+            self.line(f"           {_counted(result.subtests)}", "dim")
         if result.outcome in (Outcome.FAIL, Outcome.ERROR):
             for detail in result.details.splitlines():
                 self.line(f"           {detail}")
@@ -145,3 +149,14 @@ class Terminal:
             if result.count(outcome) or outcome is Outcome.PASS
         )
         return f"{result.verdict}  {counts}  in {result.seconds:.1f} s"
+
+
+# ``20 passed, 5 skipped (no huge pages)``: skips are counted by their reasons.
+def _counted(tests: Sequence[Subtest]) -> str:
+    nr = collections.Counter(test.outcome for test in tests)
+    parts = [f"{nr[Outcome.PASS]} passed"]
+    if nr[Outcome.FAIL]:
+        parts.append(f"{nr[Outcome.FAIL]} failed")
+    skips = collections.Counter(t.reason for t in tests if t.outcome is Outcome.SKIP)
+    parts += [f"{count} skipped ({reason})" for reason, count in skips.items()]
+    return ", ".join(parts)

@@ -162,6 +162,14 @@ def _check_backend(scenario: Scenario, nr_iommus: int) -> None:
                 f"iommu={nr_iommus - 1}: QEMU makes one virtio-iommu per guest",
                 hint="use --iommu viotest",
             )
+        for spec in scenario.endpoints:
+            # Its virtual functions have the addresses from 16 slots after it on.
+            igb = spec.model is EndpointModel.QEMU_IGB
+            if igb and spec.place is not Place.PORT:
+                raise UsageError(
+                    f"--endpoint {spec}: there is no room for its virtual functions",
+                    hint=f"--endpoint {spec.model}@port",
+                )
         return
     for spec in scenario.endpoints:
         if spec.model.is_qemus:

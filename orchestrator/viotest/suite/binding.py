@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from viotest.guest.probe import Probe, ProbeError
 from viotest.scenario.model import CDEV_MODES
+from viotest.suite.judgement import CheckFailed, refused
 from viotest.suite.observe import Questions, watch_questions
 
 if TYPE_CHECKING:
@@ -68,9 +70,33 @@ def bind(probe: Probe, endpoint: EndpointFunction, *, traced: bool = True) -> Bi
 def ensure_bound(probe: Probe, endpoint: EndpointFunction) -> None:
     """Give an endpoint to vfio-pci, if that does not have it already.
 
-    :raise ProbeError: When the kernel refuses.
+    :raise CheckFailed: When the kernel refuses.
     """
-    probe.call("bind", bdf=endpoint.bdf, driver=VFIO_DRIVER)
+    try:
+        probe.call("bind", bdf=endpoint.bdf, driver=VFIO_DRIVER)
+    except ProbeError as error:
+        group = find_group(probe, endpoint.bdf)
+        raise bind_refused(error, group, f"bind of {endpoint.bdf}") from error
+
+
+def bind_refused(error: ProbeError, group: str | None, what: str) -> CheckFailed:
+    """Turn the kernel's refusal to bind an endpoint to vfio-pci into a failed check.
+
+    EINVAL is said to an endpoint without an IOMMU group as well as to one whose
+    IOMMU does not advertise cache coherency.
+
+    :param error: The refusal.
+    :param group: The endpoint's IOMMU group after it; None if it is in none.
+    :param what: What the check was about, e.g. ``second bind``.
+    """
+    if group is not None or (error.op, error.errno) != ("bind", errno.EINVAL):
+        return refused(error, what)
+    return CheckFailed(
+        f"{what} to vfio-pci failed with {error.error}: no IOMMU group",
+        expected="the endpoint is behind the virtio-iommu",
+        seen="it is in no IOMMU group, and vfio-pci takes no such device",
+        step="the check group, and the guest's dmesg in timeline.jsonl",
+    )
 
 
 def find_group(probe: Probe, bdf: str) -> str | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from viotest.scenario.model import Mode
+
+#: The check that needs programs in the guest which no other does.
+SELFTESTS = "selftests"
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,19 @@ class Check:
     slow: bool = False
     #: Takes half a minute and more: only with ``--thorough``, or by its name.
     thorough: bool = False
+    #: Takes minutes, and more than every guest holds: put when ``--check`` names it.
+    on_request: bool = False
     #: Modes in which there is something to ask; empty: it is not about the mode.
     modes: tuple[Mode, ...] = ()
+
+    @property
+    def patience(self) -> float:
+        """How many times the usual deadline of a check it may take."""
+        if self.on_request:
+            return 10.0
+        if self.thorough:
+            return 8.0
+        return 4.0 if self.slow else 1.0
 
     def modes_among(self, modes: Sequence[Mode]) -> tuple[Mode, ...]:
         """Return those of ``modes`` in which the check can be put."""
@@ -56,7 +71,9 @@ CHECKS: tuple[Check, ...] = (
     Check("fault-unmapped", "an access outside every mapping faults", required=True),
     Check("fault-permission", "an access against its permission faults", required=True),
     Check("fault-event", "our device put the fault on its event queue, and logged it"),
+    Check("fault-flood", "more faults than the event queue holds do not silence it"),
     Check("unmap", "nothing gets through after an unmap", required=True),
+    Check("unmap-time", "the device answers an UNMAP at once"),
     Check(
         "reattach",
         "detached, the endpoint reaches nothing; attached again, all that is mapped",
@@ -105,16 +122,34 @@ CHECKS: tuple[Check, ...] = (
     Check("nvme-passthrough", "the NVMe endpoint works through VFIO as well"),
     Check("ioat-dmatest", "ioatdma copies memory for dmatest without a failure"),
     Check("ioat-passthrough", "the I/OAT endpoint works through VFIO as well"),
+    Check("edu-passthrough", "QEMU's edu moves memory through VFIO, byte for byte"),
+    Check("igb-passthrough", "QEMU's igb opens through VFIO, and its registers answer"),
+    Check(
+        "rebind-native",
+        "a hundred times between its own driver and vfio-pci, it works",
+        thorough=True,
+    ),
     Check("isolation", "two endpoints in two domains reach their own mappings only"),
     Check("shared-domain", "two endpoints in one domain reach the same mappings"),
     Check("merged-group", "endpoints of one group share its mappings, and its owner"),
     Check("two-iommus", "endpoints of two virtio-iommus: apart, or one address space"),
     Check("rebind", "unbound and bound again, all of it works again"),
     Check("rebind-often", "a hundred times bound and unbound, it works", slow=True),
+    Check(
+        "removal", "removed from the guest, an endpoint is detached; found, it works"
+    ),
     Check("kill-in-flight", "the DMA of a user that is killed ends with it", slow=True),
     Check("hot-plug", "unplugged and plugged in again, an endpoint works again"),
     Check("unplug-in-use", "an unplug waits for the user, whose DMA goes on"),
+    Check(
+        SELFTESTS,
+        "the kernel's own VFIO selftests pass on the I/OAT endpoint",
+        on_request=True,
+    ),
     Check("reboot", "after a reboot of the guest everything works again", slow=True),
+    Check(
+        "kexec", "after a kexec everything works again, and nothing went on", slow=True
+    ),
 )
 
 BY_NAME = {check.name: check for check in CHECKS}
@@ -127,3 +162,16 @@ def check_of_test(function: str) -> Check:
     :param function: The function's name.
     """
     return BY_NAME[function.removeprefix("test_").replace("_", "-")]
+
+
+def names_check(patterns: Sequence[str], name: str) -> bool:
+    """Return whether one of ``--check``'s patterns may mean a check, or a part of it.
+
+    :param patterns: Shell patterns of names, or of ids: ``selftests[[]vfio_pci_*]``.
+    :param name: The check's name.
+    """
+    return any(
+        fnmatch.fnmatchcase(name, pattern)
+        or fnmatch.fnmatchcase(name, pattern.partition("[")[0])
+        for pattern in patterns
+    )

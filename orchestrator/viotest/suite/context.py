@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from viotest.guest.ssh import ExecResult
     from viotest.machine.hotplug import Unplug
     from viotest.report.device_log import DeviceLog
+    from viotest.report.results import Subtest
     from viotest.scenario.model import EndpointFunction, Topology
 
 #: Where pytest's configuration holds the scenario, from ``pytest_configure`` on:
@@ -48,11 +49,24 @@ class Context(Protocol):
     def device_log(self) -> DeviceLog:
         """Return the log of the device process, whatever it serves."""
 
+    def device_domain(self, endpoint_id: int) -> int | None:
+        """Return the domain that our virtio-iommu has an endpoint in, if any."""
+
+    def nr_device_domains(self) -> int:
+        """Return how many domains our virtio-iommus have."""
+
     def start_probe(self) -> AbstractContextManager[ProbeProcess]:
         """Run another probe in the guest, to be killed at will."""
 
     def reboot(self) -> None:
         """Let the guest reboot; the probe is the same, started anew."""
+
+    @property
+    def bzimage(self) -> Path | None:
+        """The guest's kernel as kexec takes it; None if there is none."""
+
+    def kexec(self) -> None:
+        """Let the guest's kernel start itself anew; the probe is started anew."""
 
     def plug(self, endpoint: EndpointFunction) -> None:
         """Plug an endpoint in again that was unplugged."""
@@ -86,3 +100,6 @@ class Context(Protocol):
 
 #: Where ``viotest run`` puts the guest that it has started already.
 CONTEXT = pytest.StashKey[Context]()
+
+#: Where a check leaves what it consists of, on its own pytest item.
+SUBTESTS: pytest.StashKey[tuple[Subtest, ...]] = pytest.StashKey()

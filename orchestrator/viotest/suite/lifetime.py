@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from viotest.guest.probe import ProbeError
 from viotest.machine.argv import vfio_user_sockets
 from viotest.machine.errors import MachineError
-from viotest.scenario.topology import own_id
+from viotest.scenario.topology import own_id, requester_ids
 from viotest.suite import steps
 from viotest.suite.binding import VFIO_DRIVER, ensure_bound, find_group
 from viotest.suite.judgement import CheckFailed, expect, refused
@@ -38,7 +38,7 @@ _KILL_TIMEOUT = 20.0
 # enum dma_engine_status
 _OK, _NO_BUS_MASTER, _ABORTED = 2, 5, 6
 # enum viommu_reset_kind
-_RESET_DEVICE = 1
+_RESET_DEVICE, _RESET_VIRTIO = 1, 3
 
 
 def works(
@@ -58,14 +58,73 @@ def works(
         raise refused(error, f"passthrough of {endpoint.bdf}") from error
 
 
-def rebind_often(probe: Probe, endpoint: EndpointFunction) -> None:
-    """Take an endpoint from vfio-pci and give it back, many times."""
+def rebind_often(
+    context: Context, endpoint: EndpointFunction, driver: str = ""
+) -> None:
+    """Give an endpoint from vfio-pci to another driver and back, many times.
+
+    :param endpoint: The endpoint, bound to vfio-pci.
+    :param driver: The other driver; default: none.
+    :raise CheckFailed: When a change is refused, or domains are left over.
+    """
+    probe, before = context.probe(), context.nr_device_domains()
     for i in range(NR_REBINDS):
         try:
-            probe.call("unbind", bdf=endpoint.bdf)
+            if driver:
+                probe.call("bind", bdf=endpoint.bdf, driver=driver)
+            else:
+                probe.call("unbind", bdf=endpoint.bdf)
             probe.call("bind", bdf=endpoint.bdf, driver=VFIO_DRIVER)
         except ProbeError as error:
             raise refused(error, f"change of driver number {i + 1}") from error
+    expect(
+        context.nr_device_domains(),
+        before,
+        f"domains of the device after {NR_REBINDS} changes of driver",
+        cause="the kernel leaves a domain behind with each change",
+    )
+
+
+# -- removal
+
+
+def remove(context: Context, probe: Probe, endpoint: EndpointFunction) -> None:
+    """Take an endpoint out of the guest, which forgets it.
+
+    :param endpoint: The endpoint, not open.
+    :raise CheckFailed: Unless it is in no domain afterwards, under none of its ids:
+        memory that is somebody else's by then would still be its own.
+    """
+    probe.call("unbind", bdf=endpoint.bdf)
+    watch = DeviceWatch(context.iommu_log) if context.iommu_log else None
+    path = f"/sys/bus/pci/devices/{endpoint.bdf}/remove"
+    probe.call("write", path=path, data="1")
+    expect(_is_there(probe, endpoint.bdf), False, f"{endpoint.bdf} is still in sysfs")
+    if watch is None:
+        return
+    detached = {r.endpoint for r in watch.records("detach") if r.status == 0}
+    for number in requester_ids(endpoint):
+        if number not in detached:
+            raise CheckFailed(
+                f"endpoint {number:#x} was removed and not detached",
+                expected="a DETACH when the kernel releases it",
+                seen=f"domain {context.device_domain(number)} still is its own",
+                cause="the kernel lacks commit 809d0810e352 (iommu/virtio: Detach"
+                " domain on endpoint release), or reverts it",
+            )
+        expect(
+            context.device_domain(number),
+            None,
+            f"domain of endpoint {number:#x} after its DETACH",
+            cause="the device answers DETACH, and leaves the endpoint where it was",
+        )
+
+
+def rescan(probe: Probe, endpoint: EndpointFunction) -> None:
+    """Let the guest find an endpoint that was removed, and bind it to vfio-pci."""
+    probe.call("write", path="/sys/bus/pci/rescan", data="1")
+    expect(_is_there(probe, endpoint.bdf), True, f"{endpoint.bdf} is found again")
+    ensure_bound(probe, endpoint)
 
 
 # -- a user that dies
@@ -140,6 +199,45 @@ def reboot(context: Context, pt: Passthrough) -> None:
     served = vfio_user_sockets(context.topology)
     reset = len({record.source for record in resets})
     expect(reset, len(served), "functions that the reboot has reset")
+
+
+def kexec(context: Context, pt: Passthrough) -> None:
+    """Let the guest's kernel start another while an endpoint writes to memory.
+
+    Nobody resets the machine: the old kernel must switch bus mastering off, and the
+    new one must begin with a virtio-iommu that it has reset.
+
+    :param pt: The endpoint, open. The process that has it open is gone afterwards.
+    :raise CheckFailed: When the guest is the same as before, or DMA went on until
+        the new kernel had the virtio-iommu.
+    """
+    before, watch = _boot_id(pt.probe), DeviceWatch(context.device_log())
+    start_endless_dma(pt)
+    context.kexec()
+    if _boot_id(pt.probe) == before:
+        raise CheckFailed(
+            "the guest did not start another kernel",
+            expected="another boot id than before",
+            seen=before,
+        )
+    own = own_id(pt.endpoint)
+    ended = [r for r in watch.records("dma") if r.endpoint == own]
+    expect(len(ended), _NR_TRANSACTIONS, "transactions that ended with the old kernel")
+    _expect_cut(ended)
+    resets = watch.records("reset")
+    machine = [record for record in resets if record.flags == _RESET_DEVICE]
+    expect(len(machine), 0, "functions that a reset of the machine has reset")
+    if context.iommu_log is None:
+        return
+    first = min((r.seq for r in resets if r.flags == _RESET_VIRTIO), default=None)
+    if first is None:
+        raise CheckFailed(
+            "the new kernel did not reset the virtio-iommu",
+            expected="device status 0: what the old one had mapped is gone",
+            seen="no such write",
+        )
+    late = [record for record in ended if record.seq > first]
+    expect(len(late), 0, "transactions that ended after the virtio-iommu's reset")
 
 
 def _boot_id(probe: Probe) -> str:

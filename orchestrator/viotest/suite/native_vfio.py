@@ -140,3 +140,26 @@ def nvme_identify(pt: Passthrough, area: str, iova: int) -> str:
     expect((cid, status >> 1), (7, 0), "identifier and status of the completion")
     _write(pt, _NVME_CC, 0, 4)
     return bytes.fromhex(pt.peek(area, 2 * PAGE + 24, 40)).decode("ascii").strip()
+
+
+# Registers of the Intel 82576, whose datasheet names them.
+_IGB_CTRL, _IGB_RAL0, _IGB_RAH0 = 0x0000, 0x5400, 0x5404
+_IGB_CTRL_RST = 1 << 26
+_IGB_RAH_VALID = 1 << 31
+
+
+def igb_registers(pt: Passthrough) -> None:
+    """Reset an igb by its own register, and find its address afterwards.
+
+    It has nobody to talk to, and so no DMA to make.
+
+    :raise CheckFailed: When it has no valid address, or keeps what is written to it.
+    """
+    _write(pt, _IGB_RAL0, 0x12345678, 4)
+    expect(_read(pt, _IGB_RAL0, 4), 0x12345678, "RAL0, written")
+    _write(pt, _IGB_CTRL, _read(pt, _IGB_CTRL, 4) | _IGB_CTRL_RST, 4)
+    _wait(pt, _IGB_CTRL, _IGB_CTRL_RST, unlike=_IGB_CTRL_RST, what="CTRL.RST")
+    high = _read(pt, _IGB_RAH0, 4)
+    expect(high & _IGB_RAH_VALID, _IGB_RAH_VALID, "RAH0.AV: the address is valid")
+    # The EEPROM's: QEMU's own, 52:54:00:...
+    expect(_read(pt, _IGB_RAL0, 4) & 0xFFFFFF, 0x005452, "RAL0 after the reset")

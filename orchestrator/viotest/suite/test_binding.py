@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.scenario.topology import expected_groups
-from viotest.suite.binding import ensure_group, find_group
-from viotest.suite.judgement import CheckFailed, expect, refused
+from viotest.suite.binding import bind_refused, ensure_group, find_group
+from viotest.suite.judgement import CheckFailed, expect
 
 if TYPE_CHECKING:
     from viotest.guest.probe import Probe
@@ -71,14 +71,7 @@ def _expect_group(probe: Probe, members: frozenset[str], *, qemus: bool) -> None
 
 def test_bind(binding: Binding) -> None:
     if binding.error is not None:
-        if binding.group is None:
-            raise CheckFailed(
-                f"bind to vfio-pci failed with {binding.error.error}: no IOMMU group",
-                expected="the endpoint is behind the virtio-iommu",
-                seen="it is in no IOMMU group, and vfio-pci takes no such device",
-                step="the check group, and the guest's dmesg in timeline.jsonl",
-            )
-        raise refused(binding.error, "bind to vfio-pci")
+        raise bind_refused(binding.error, binding.group, "bind")
     expect(binding.driver, "vfio-pci", "driver of the endpoint")
 
 

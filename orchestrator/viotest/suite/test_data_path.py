@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.guest.probe import ProbeError
-from viotest.suite import steps
+from viotest.suite import flood, steps
 from viotest.suite.judgement import expect, refused
 from viotest.suite.observe import watch_questions
 
@@ -104,8 +104,20 @@ def test_fault_event(vfio: Passthrough, iommu_log: DeviceLog | None) -> None:
     steps.fault_event(vfio, iommu_log)
 
 
+def test_fault_flood(
+    vfio: Passthrough, fault_reasons: FaultReasons, iommu_log: DeviceLog | None
+) -> None:
+    flood.fault_flood(vfio, fault_reasons, iommu_log)
+
+
 def test_unmap(vfio: Passthrough, fault_reasons: FaultReasons) -> None:
     steps.unmap(vfio, fault_reasons)
+
+
+def test_unmap_time(vfio: Passthrough, iommu_log: DeviceLog | None) -> None:
+    if iommu_log is None:
+        pytest.skip("the guest's IOMMU is QEMU's: it keeps no log for us to read")
+    flood.unmap_time(vfio, iommu_log)
 
 
 def test_reattach(vfio: Passthrough, fault_reasons: FaultReasons) -> None:

@@ -54,58 +54,74 @@ def pluggable(
 
 
 def test_rebind_often(
-    probe: Probe, idle: EndpointFunction, mode: Mode, fault_reasons: FaultReasons
+    viotest_context: Context,
+    probe: Probe,
+    idle: EndpointFunction,
+    offered: Mode,
+    fault_reasons: FaultReasons,
 ) -> None:
-    lifetime.rebind_often(probe, idle)
-    lifetime.works(probe, idle, mode, fault_reasons)
+    lifetime.rebind_often(viotest_context, idle)
+    lifetime.works(probe, idle, offered, fault_reasons)
+
+
+def test_removal(
+    viotest_context: Context,
+    probe: Probe,
+    idle: EndpointFunction,
+    offered: Mode,
+    fault_reasons: FaultReasons,
+) -> None:
+    lifetime.remove(viotest_context, probe, idle)
+    lifetime.rescan(probe, idle)
+    lifetime.works(probe, idle, offered, fault_reasons)
 
 
 def test_kill_in_flight(
     viotest_context: Context,
     probe: Probe,
     idle: EndpointFunction,
-    mode: Mode,
+    offered: Mode,
     fault_reasons: FaultReasons,
 ) -> None:
     watch = DeviceWatch(viotest_context.device_log())
     with viotest_context.start_probe() as user:
-        pt = Passthrough(user.probe, idle, mode)
+        pt = Passthrough(user.probe, idle, offered)
         try:
             pt.open()
             lifetime.kill_in_flight(user, pt, watch)
         except ProbeError as error:
             raise refused(error, "DMA of a second process") from error
-    lifetime.works(probe, idle, mode, fault_reasons)
+    lifetime.works(probe, idle, offered, fault_reasons)
 
 
 def test_hot_plug(
     viotest_context: Context,
     probe: Probe,
     pluggable: EndpointFunction,
-    mode: Mode,
+    offered: Mode,
     fault_reasons: FaultReasons,
 ) -> None:
-    lifetime.hot_plug(viotest_context, probe, pluggable, mode, fault_reasons)
+    lifetime.hot_plug(viotest_context, probe, pluggable, offered, fault_reasons)
 
 
 def test_unplug_in_use(
     viotest_context: Context,
     probe: Probe,
     pluggable: EndpointFunction,
-    mode: Mode,
+    offered: Mode,
     fault_reasons: FaultReasons,
 ) -> None:
-    lifetime.unplug_in_use(viotest_context, probe, pluggable, mode, fault_reasons)
+    lifetime.unplug_in_use(viotest_context, probe, pluggable, offered, fault_reasons)
 
 
 def test_reboot(
     viotest_context: Context,
     probe: Probe,
     idle: EndpointFunction,
-    mode: Mode,
+    offered: Mode,
     fault_reasons: FaultReasons,
 ) -> None:
-    pt = Passthrough(probe, idle, mode)
+    pt = Passthrough(probe, idle, offered)
     try:
         pt.open()
         lifetime.reboot(viotest_context, pt)
@@ -113,4 +129,28 @@ def test_reboot(
         ensure_bound(probe, idle)
     except ProbeError as error:
         raise refused(error, "endpoint that is open in a reboot") from error
-    lifetime.works(probe, idle, mode, fault_reasons)
+    lifetime.works(probe, idle, offered, fault_reasons)
+
+
+def test_kexec(
+    viotest_context: Context,
+    probe: Probe,
+    idle: EndpointFunction,
+    offered: Mode,
+    fault_reasons: FaultReasons,
+) -> None:
+    # Without the second the image cannot be loaded above 4 GiB: ENOEXEC.
+    for option in ("CONFIG_KEXEC_FILE", "CONFIG_RELOCATABLE"):
+        if viotest_context.kernel_config.get(option) not in (None, "y"):
+            pytest.skip(f"this kernel lacks {option}")
+    if viotest_context.bzimage is None:
+        pytest.skip("kexec takes a bzImage, and --kernel is none")
+    pt = Passthrough(probe, idle, offered)
+    try:
+        pt.open()
+        lifetime.kexec(viotest_context, pt)
+        # For what comes after, too.
+        ensure_bound(probe, idle)
+    except ProbeError as error:
+        raise refused(error, "endpoint that is open in a kexec") from error
+    lifetime.works(probe, idle, offered, fault_reasons)

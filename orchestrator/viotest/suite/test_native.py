@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The kernel's own drivers on our endpoints, by the DMA API; then VFIO on the same.
 
-``--endpoint nvme``, ``--endpoint ioat`` (or ``--endpoint standard``).
+``--endpoint nvme``, ``--endpoint ioat`` (or ``--endpoint standard``); with
+``--iommu qemu`` also QEMU's own devices, ``--endpoint qemu-nvme`` and so on.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import pytest
 from viotest.guest.probe import ProbeError
 from viotest.scenario.model import EndpointModel
 from viotest.scenario.topology import parse_bdf
-from viotest.suite import steps
-from viotest.suite.binding import bind
+from viotest.suite import lifetime, steps
+from viotest.suite.binding import bind, bind_refused, ensure_bound
+from viotest.suite.edu import expect_edu_fault, prove_edu
 from viotest.suite.judgement import expect, refused
 from viotest.suite.native import NativeDriver, Shell, run_dmatest
 from viotest.suite.native_vfio import (
     CHANERR_READ_DATA,
     CHANERR_WRITE_DATA,
     Ioat,
+    igb_registers,
     nvme_identify,
 )
 from viotest.suite.observe import DeviceWatch
@@ -46,17 +49,18 @@ _ITERATIONS = 40
 _DMA_OK = 2
 
 
-def _require(topology: Topology, model: EndpointModel) -> EndpointFunction:
+def _require(topology: Topology, *models: EndpointModel) -> EndpointFunction:
     for endpoint in topology.endpoints:
-        if endpoint.spec.model is model:
+        if endpoint.spec.model in models:
             return endpoint
-    pytest.skip(f"no such endpoint: --endpoint {model}")
+    wanted = " or ".join(f"--endpoint {model}" for model in models)
+    pytest.skip(f"no such endpoint: {wanted}")
 
 
 @pytest.fixture
 def nvme(topology: Topology) -> EndpointFunction:
-    """The NVMe endpoint; skips the check if there is none."""
-    return _require(topology, EndpointModel.NVME)
+    """The NVMe endpoint, ours or QEMU's; skips the check if there is none."""
+    return _require(topology, EndpointModel.NVME, EndpointModel.QEMU_NVME)
 
 
 @pytest.fixture
@@ -89,7 +93,7 @@ def _passthrough(
 ) -> Iterator[Passthrough]:
     binding = bind(probe, endpoint, traced=False)
     if binding.error is not None:
-        raise refused(binding.error, "bind to vfio-pci")
+        raise bind_refused(binding.error, binding.group, "bind")
     # Beside the dma engine, which another check may have left open.
     pt = Passthrough(probe, endpoint, mode, device="native")
     try:
@@ -190,7 +194,23 @@ def test_nvme_passthrough(probe: Probe, nvme: EndpointFunction, offered: Mode) -
         _passthrough(probe, nvme, offered) as pt,
         steps.mapped(pt, "queues", 3 * PAGE, flags="rw", byte=0) as iova,
     ):
-        expect(nvme_identify(pt, "queues", iova), "viotest NVMe", "model's name")
+        name = "QEMU NVMe Ctrl" if nvme.spec.model.is_qemus else "viotest NVMe"
+        expect(nvme_identify(pt, "queues", iova), name, "model's name")
+
+
+def test_edu_passthrough(probe: Probe, topology: Topology, offered: Mode) -> None:
+    edu = _require(topology, EndpointModel.QEMU_EDU)
+    with _passthrough(probe, edu, offered) as pt:
+        prove_edu(pt)
+        # What it may not write stays, and the guest is told where that was.
+        expect_edu_fault(pt)
+        prove_edu(pt)
+
+
+def test_igb_passthrough(probe: Probe, topology: Topology, offered: Mode) -> None:
+    igb = _require(topology, EndpointModel.QEMU_IGB)
+    with _passthrough(probe, igb, offered) as pt:
+        igb_registers(pt)
 
 
 def test_ioat_dmatest(
@@ -251,3 +271,32 @@ def _refused_copies(pt: Passthrough, channel: Ioat, source: int, target: int) ->
     pt.fill("source", 8)
     expect(channel.copy(source, target, 4096), 0, "CHANERR of a copy after both")
     pt.expect_equal("source", "target", 4096)
+
+
+# The driver of each model, and what it makes of an endpoint.
+_DRIVERS = {
+    EndpointModel.NVME: ("nvme", "nvme/nvme*/nvme*n1"),
+    EndpointModel.QEMU_NVME: ("nvme", "nvme/nvme*/nvme*n1"),
+    EndpointModel.IOAT: ("ioatdma", "dma/dma*chan*"),
+}
+
+
+def test_rebind_native(viotest_context: Context, topology: Topology) -> None:
+    drivers = [
+        (NativeDriver(viotest_context, one, name, name), pattern)
+        for one in topology.endpoints
+        if one.spec.model in _DRIVERS
+        for name, pattern in (_DRIVERS[one.spec.model],)
+    ]
+    found = [pair for pair in drivers if pair[0].available()]
+    if not found:
+        pytest.skip(
+            "needs an endpoint that the kernel has a driver for: --endpoint nvme,"
+            " --endpoint ioat, or --endpoint standard"
+        )
+    for driver, pattern in found:
+        ensure_bound(viotest_context.probe(), driver.endpoint)
+        lifetime.rebind_often(viotest_context, driver.endpoint, driver.name)
+        driver.bind()
+        driver.wait_for(pattern)
+        driver.unbind()

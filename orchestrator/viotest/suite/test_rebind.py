@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from viotest.guest.probe import ProbeError
 from viotest.suite import steps
-from viotest.suite.binding import VFIO_DRIVER, bind
+from viotest.suite.binding import VFIO_DRIVER, bind, bind_refused
 from viotest.suite.judgement import expect, refused
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def test_rebind(
     expect("driver" in names, False, "a driver holds the unbound endpoint")
     again = bind(probe, endpoint, traced=False)
     if again.error is not None:
-        raise refused(again.error, "second bind to vfio-pci")
+        raise bind_refused(again.error, again.group, "second bind")
     expect(again.driver, VFIO_DRIVER, "driver after the second bind")
     try:
         steps.everything(opener.open(offered), fault_reasons)

@@ -11,8 +11,9 @@ import time
 from typing import TYPE_CHECKING
 
 from viotest.suite.judgement import CheckFailed
+from viotest.suite.observe import expect_guest_fault
 from viotest.suite.passthrough import PAGE
-from viotest.suite.steps import mapped
+from viotest.suite.steps import GUARD, mapped
 
 if TYPE_CHECKING:
     from viotest.suite.passthrough import Passthrough
@@ -38,6 +39,22 @@ def prove_edu(pt: Passthrough) -> None:
         _move(pt, src, _BUFFER, 0)
         _move(pt, _BUFFER, dst, _TO_MEMORY)
         pt.expect_equal("src", "dst", PAGE)
+
+
+def expect_edu_fault(pt: Passthrough) -> None:
+    """Let it write to what it may only read: nothing changes, and the guest is told.
+
+    :raise CheckFailed: When memory changes, or no fault is reported.
+    """
+    with mapped(pt, "rom", PAGE, flags="r", byte=GUARD) as rom:
+        _move(pt, _BUFFER, rom, _TO_MEMORY)
+        expect_guest_fault(
+            pt.probe,
+            pt.endpoint.endpoint_id,
+            rom,
+            lambda: _move(pt, _BUFFER, rom, _TO_MEMORY),
+        )
+        pt.expect_untouched("rom", GUARD)
 
 
 def _move(pt: Passthrough, source: int, destination: int, direction: int) -> None:
