@@ -65,8 +65,14 @@ class Context(Protocol):
     def bzimage(self) -> Path | None:
         """The guest's kernel as kexec takes it; None if there is none."""
 
+    def load_kexec(self) -> None:
+        """Let the guest's kernel load itself once more.
+
+        :raise ProbeError: When it refuses.
+        """
+
     def kexec(self) -> None:
-        """Let the guest's kernel start itself anew; the probe is started anew."""
+        """Let the guest start what it has loaded; the probe is started anew."""
 
     def plug(self, endpoint: EndpointFunction) -> None:
         """Plug an endpoint in again that was unplugged."""

@@ -212,6 +212,8 @@ def kexec(context: Context, pt: Passthrough) -> None:
         the new kernel had the virtio-iommu.
     """
     before, watch = _boot_id(pt.probe), DeviceWatch(context.device_log())
+    # It takes longer than the endless DMA.
+    context.load_kexec()
     start_endless_dma(pt)
     context.kexec()
     if _boot_id(pt.probe) == before:
