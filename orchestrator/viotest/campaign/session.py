@@ -279,7 +279,7 @@ class Session:
         machine = self._running.machine
         machine.allow_reboot(True)
         machine.console.forget_beacon()
-        self._guest.exec("reboot", timeout=self.seconds(Phase.CONNECT))
+        self._guest.reboot(timeout=self.seconds(Phase.CONNECT))
         self._wait_for_next()
         # From here on a reboot is again what nobody asked for.
         machine.allow_reboot(False)

@@ -192,6 +192,16 @@ connect_ssh`); the guest's from now on.
             timeout=timeout,
         )
 
+    def reboot(self, *, timeout: float) -> None:
+        """Let the guest reboot itself.
+
+        Returns when it has been told: the connection may end before it can answer.
+
+        :param timeout: Seconds.
+        :raise GuestError: When it cannot be told.
+        """
+        self._ssh.open_line_channel("reboot", timeout)
+
     def kexec(self, *, timeout: float) -> None:
         """Let the guest's kernel start the one that it has loaded.
 

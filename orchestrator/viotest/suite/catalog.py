@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -164,16 +163,3 @@ def check_of_test(function: str) -> Check:
     :param function: The function's name.
     """
     return BY_NAME[function.removeprefix("test_").replace("_", "-")]
-
-
-def names_check(patterns: Sequence[str], name: str) -> bool:
-    """Return whether one of ``--check``'s patterns may mean a check, or a part of it.
-
-    :param patterns: Shell patterns of names, or of ids: ``selftests[[]vfio_pci_*]``.
-    :param name: The check's name.
-    """
-    return any(
-        fnmatch.fnmatchcase(name, pattern)
-        or fnmatch.fnmatchcase(name, pattern.partition("[")[0])
-        for pattern in patterns
-    )

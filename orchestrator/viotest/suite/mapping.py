@@ -6,12 +6,15 @@ As in :mod:`viotest.suite.steps`, every step cleans up behind itself.
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING
 
+import pytest
+
 from viotest.conformance.wire import Status
 from viotest.guest.probe import ProbeError
-from viotest.scenario.model import Mode
+from viotest.scenario.model import TYPE1_MODES, Mode
 from viotest.suite.judgement import CheckFailed, expect
 from viotest.suite.observe import DeviceWatch
 from viotest.suite.passthrough import PAGE
@@ -72,11 +75,34 @@ def aperture(pt: Passthrough, reasons: FaultReasons) -> None:
         pt.expect_dma("fill", iova, PAGE, operand=0)
         pt.expect_filled(name, 0)
     for name, iova in edges.items():
-        pt.unmap(iova, PAGE)
+        _unmap_edge(pt, iova)
         pt.probe.call("set", name=name, byte=GUARD)
         pt.expect_fault("fill", iova, WORD, address=iova, reasons=reasons.unmapped)
         pt.expect_untouched(name, GUARD)
         pt.free(name)
+
+
+def _unmap_edge(pt: Passthrough, iova: int) -> None:
+    if iova + PAGE == 1 << 64 and pt.mode in TYPE1_MODES and _release(pt) < _TOP_MENDED:
+        seen = pt.probe.call("unmap", iova=iova, size=PAGE)["unmapped"]
+        if not seen:
+            # It stays mapped: after a skip the endpoint is opened anew.
+            pytest.skip(
+                "the last page of 64 bits can be mapped and not be unmapped: known of"
+                " type1 before Linux 6.18; all else of the check passed"
+            )
+        expect(seen, PAGE, "bytes that the unmap took away")
+        return
+    pt.unmap(iova, PAGE)
+
+
+# vfio_find_dma() compared with the end of the range, which is 0 there.
+_TOP_MENDED = (6, 18)
+
+
+def _release(pt: Passthrough) -> tuple[int, ...]:
+    release = str(pt.probe.call("hello")["release"])
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:2])
 
 
 def _expect_refused(pt: Passthrough, iova: int, what: str) -> None:
