@@ -173,12 +173,12 @@ class Session:
         assert domain is None or isinstance(domain, int)
         return domain
 
-    def nr_device_domains(self) -> int:
-        """Return how many domains our virtio-iommus have.
+    def nr_device_mappings(self) -> int:
+        """Return how many mappings our virtio-iommus hold, in all domains.
 
         :raise MonitorError: When the device does not answer.
         """
-        return len(self._ask_device("query-domains"))
+        return sum(row["mappings"] for row in self._ask_device("query-domains"))
 
     def _ask_device(self, query: str) -> list[dict[str, Any]]:
         assert self._running is not None

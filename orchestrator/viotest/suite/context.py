@@ -52,8 +52,8 @@ class Context(Protocol):
     def device_domain(self, endpoint_id: int) -> int | None:
         """Return the domain that our virtio-iommu has an endpoint in, if any."""
 
-    def nr_device_domains(self) -> int:
-        """Return how many domains our virtio-iommus have."""
+    def nr_device_mappings(self) -> int:
+        """Return how many mappings our virtio-iommus hold, in all domains."""
 
     def start_probe(self) -> AbstractContextManager[ProbeProcess]:
         """Run another probe in the guest, to be killed at will."""
