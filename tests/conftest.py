@@ -9,12 +9,13 @@ that starts with "optional: "; see tests/README.md.
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
 OPTIONAL = "optional: "
 
@@ -31,6 +32,20 @@ def _fail_if_skipped(report: Report) -> None:
     if not reason.startswith(OPTIONAL):
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid}: a need is missing in CI: {reason}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heard_signals() -> Iterator[None]:
+    """Let children hear what we were told to ignore.
+
+    By a shell's background job, nohup, or xdist, whose workers do not hear Ctrl-C.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # A handler, unlike SIG_IGN, does not outlive exec.
+    before = [signal.signal(n, signal.default_int_handler) for n in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 if os.environ.get("VIOTEST_CI"):

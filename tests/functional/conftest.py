@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,17 +46,6 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> None:
     if done.returncode == 125:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _heard_signals() -> Iterator[None]:
-    """Let children hear what a shell's background job or nohup was told to ignore."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    # A handler, unlike SIG_IGN, does not outlive exec.
-    before = [signal.signal(n, signal.default_int_handler) for n in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
 
 
 @pytest.fixture

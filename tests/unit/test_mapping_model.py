@@ -49,6 +49,7 @@ class _Tree(ctypes.Structure):
         ("root", ctypes.POINTER(_Mapping)),
         ("free", ctypes.c_void_p),
         ("slabs", ctypes.c_void_p),
+        ("slab_size", ctypes.c_size_t),
         ("nr_mappings", ctypes.c_uint64),
         ("nr_bytes", ctypes.c_uint64),
     ]

@@ -114,17 +114,19 @@ def test_argv_of_two_iommus_has_both_functions() -> None:
 
 
 def test_argv_of_qemus_own_endpoints() -> None:
-    models = (EndpointModel.QEMU_EDU, EndpointModel.QEMU_NVME, EndpointModel.QEMU_IGB)
-    scenario = Scenario(
-        iommu=Iommu.QEMU, endpoints=tuple(EndpointSpec(model) for model in models)
+    specs = (
+        EndpointSpec(EndpointModel.QEMU_EDU),
+        EndpointSpec(EndpointModel.QEMU_NVME),
+        EndpointSpec(EndpointModel.QEMU_IGB, Place.PORT),
     )
+    scenario = Scenario(iommu=Iommu.QEMU, endpoints=specs)
     argv = argv_of(scenario)
     assert devices(argv, "vfio-user-pci") == []
     assert values(argv, "-drive") == ["if=none,id=ep1-disk,format=raw,file=ep1.img"]
     assert [v for v in values(argv, "-device") if "id=ep" in v] == [
         "edu,id=ep0,bus=pcie.0,addr=10.0,dma_mask=0xffffffffffffffff",
         "nvme,id=ep1,bus=pcie.0,addr=11.0,drive=ep1-disk,serial=viotest-ep1",
-        "igb,id=ep2,bus=pcie.0,addr=12.0,romfile=",
+        "igb,id=ep2,bus=port0,addr=00.0,romfile=",
     ]
     assert vfio_user_sockets(build_topology(scenario)) == ()
 
