@@ -251,6 +251,7 @@ def test_check_without_a_mode_is_not_there(bench: Bench) -> None:
         (("dma-*",), ["dma-read[type1v2]", "dma-copy[type1v2]"]),
         (("bind", "dma-read"), ["bind", "dma-read[type1v2]"]),
         (("*copy*type1v2*",), ["dma-copy[type1v2]"]),
+        (("dma-copy[type1v2]",), ["dma-copy[type1v2]"]),
     ],
 )
 def test_patterns_choose(

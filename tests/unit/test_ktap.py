@@ -47,6 +47,24 @@ def test_every_test_has_its_outcome_and_reason() -> None:
     assert ktap.tests[1].details == ""
 
 
+@pytest.mark.parametrize(
+    ("notes", "reason"),
+    [
+        ("# a: Test terminated by timeout", "a: Test terminated by timeout"),
+        (
+            "lib/device.c:297: Assertion Failure\nopen(/dev/vfio/0) failed\n"
+            "# a: Test failed",
+            "lib/device.c:297: Assertion Failure",
+        ),
+        ("", "it does not say why"),
+    ],
+)
+def test_failure_is_told_by_what_the_program_said(notes: str, reason: str) -> None:
+    frame = f"#  RUN           a ...\n{notes}\n#          FAIL  a\n"
+    (test,) = parse_ktap(f"TAP version 13\n1..1\n{frame}not ok 1 a\n").tests
+    assert test.reason == reason
+
+
 NESTED = """\
 KTAP version 1
 1..2

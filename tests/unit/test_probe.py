@@ -164,6 +164,21 @@ def test_read_missing_file_fails(probe: Probe) -> None:
     assert isinstance(caught.value, ViotestError)
 
 
+@pytest.mark.parametrize("missing", ["kernel", "initrd"])
+def test_kexec_load_names_what_is_missing(
+    probe: Probe, tmp_path: Path, missing: str
+) -> None:
+    paths = {name: tmp_path / name for name in ("kernel", "initrd")}
+    for name, path in paths.items():
+        if name != missing:
+            path.write_bytes(b"")
+    with pytest.raises(ProbeError, match=f"open: ENOENT: .*/{missing}") as failed:
+        probe.call(
+            "kexec-load", kernel=str(paths["kernel"]), initrd=str(paths["initrd"])
+        )
+    assert failed.value.errno == errno.ENOENT
+
+
 def test_write_is_exact(probe: Probe, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()

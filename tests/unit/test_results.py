@@ -223,9 +223,8 @@ SUBTESTS = (
 
 def test_summary_counts_subtests() -> None:
     one = dataclasses.replace(check("bar", FAIL, reason="bad"), subtests=SUBTESTS)
-    assert show(make_result(one))[1].split() == (
-        ["1", "passed,", "1", "failed,", "2", "skipped", "(no", "huge", "pages)"]
-    )
+    line = show(make_result(one))[1]
+    assert line.strip() == "1 passed, 1 failed, 2 skipped (no huge pages)"
 
 
 def test_json_has_subtests_where_there_are_any() -> None:

@@ -134,6 +134,12 @@ def test_topology_takes_ports_in_the_order_of_the_endpoints_behind_them() -> Non
             Scenario(endpoints=(EndpointSpec(EndpointModel.QEMU_IGB),)),
             "needs --iommu qemu",
         ),
+        (
+            Scenario(
+                endpoints=(EndpointSpec(EndpointModel.QEMU_IGB),), iommu=Iommu.QEMU
+            ),
+            "no room for its virtual functions",
+        ),
     ],
 )
 def test_topology_refuses(scenario: Scenario, words: str) -> None:

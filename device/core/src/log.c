@@ -17,10 +17,12 @@
 /* In a slot's seq: its writer is not done. A reader sees a number that is not the expected one. */
 #define LOG_BUSY (UINT64_C(1) << 63)
 #define RECORD_WORDS (sizeof(struct viommu_log_record) / sizeof(uint64_t))
+#define TIME_WORD (offsetof(struct viommu_log_record, time_ns) / sizeof(uint64_t))
 
 _Static_assert(sizeof(struct viommu_log_record) == 64, "a record is one cache line");
 _Static_assert(sizeof(struct viommu_log_header) <= VIOMMU_LOG_DATA_OFFSET, "one page");
 _Static_assert(offsetof(struct viommu_log_record, seq) == 0, "seq is word 0");
+_Static_assert(offsetof(struct viommu_log_record, time_ns) % sizeof(uint64_t) == 0, "a word");
 _Static_assert(sizeof(((struct viommu_log_header *)0)->counters) ==
 		       VIOMMU_NR_COUNTERS * sizeof(uint64_t),
 	       "one word per counter");
@@ -182,11 +184,10 @@ static void notify(struct log *log, unsigned int kind)
 void log_append(struct log *log, const struct viommu_log_record *record)
 {
 	uint64_t words[RECORD_WORDS], seq, *slot;
-	struct viommu_log_record copy = *record;
 
-	if (!copy.time_ns)
-		copy.time_ns = log_now_ns();
-	memcpy(words, &copy, sizeof(words));
+	memcpy(words, record, sizeof(words));
+	if (!record->time_ns)
+		words[TIME_WORD] = log_now_ns();
 	seq = __atomic_add_fetch(&log->header->head, 1, __ATOMIC_ACQ_REL);
 	slot = log->slots[(seq - 1) & (log->header->capacity - 1)];
 	if (claim_slot(slot, seq)) {
@@ -195,7 +196,7 @@ void log_append(struct log *log, const struct viommu_log_record *record)
 			__atomic_store_n(&slot[i], words[i], __ATOMIC_RELEASE);
 		__atomic_store_n(slot, seq, __ATOMIC_RELEASE);
 	}
-	notify(log, copy.kind);
+	notify(log, record->kind);
 }
 
 void log_count(struct log *log, enum viommu_counter counter, uint64_t n)

@@ -373,25 +373,32 @@ static void check_cut_off(void (*cut)(void))
 {
 	struct desc desc = copy_desc(0, 4096, IOAT_CONTROL_INTERRUPT | IOAT_CONTROL_COMPLETION);
 	static uint8_t mark[4096];
+	unsigned nr_late = 0;
 
 	memset(mark, 0xee, sizeof(mark));
 	start();
 	desc.next = desc_at(0);
 	put_desc(0, desc);
 	for (unsigned round = 0; round < 20; round++) {
+		uint64_t state_after;
+
 		begin(0, desc_at(0), 0xffff);
 		usleep(round * 50);
 		cut();
 		memcpy(ram(TARGET), mark, sizeof(mark));
 		memcpy(ram(COMPLETION), mark, 8);
-		CHECK_EQ(state(0), IOAT_HALTED);
+		/* Whoever is starved for long comes when all of it is done: no cut, then. */
+		state_after = state(0);
+		nr_late += state_after == IOAT_DONE;
+		CHECK(state_after == IOAT_HALTED || state_after == IOAT_DONE);
 		usleep(500);
 		CHECK(!memcmp(ram(TARGET), mark, sizeof(mark)));
 		CHECK(!memcmp(ram(COMPLETION), mark, 8));
-		CHECK_EQ(state(0), IOAT_HALTED);
+		CHECK_EQ(state(0), state_after);
 		client_config_write(rig.endpoints[EP], 4, 6, 2);
 		set_reg(0, IOAT_CHANERR, 0xffffffff, 4);
 	}
+	CHECK(nr_late < 20);
 	put_desc(0, copy_desc(0, 64, 0));
 	begin(0, desc_at(0), 1);
 	CHECK_EQ(wait_state(0), IOAT_DONE);

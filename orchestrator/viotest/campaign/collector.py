@@ -313,7 +313,8 @@ def _is_wanted(item: pytest.Item, scenario: Scenario) -> bool:
         )
     names = (check.name, check_id(item))
     return any(
-        fnmatch.fnmatchcase(name, pattern)
+        # An id has brackets, which mean something else in a pattern.
+        name == pattern or fnmatch.fnmatchcase(name, pattern)
         for pattern in scenario.checks
         for name in names
     )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
     from viotest.campaign.plan import Plan
@@ -64,8 +65,10 @@ class ModeScheduling(LoadScopeScheduling):
     groups into the names of tests with pytest 9.2, and does not say so.
     """
 
-    def __init__(self, config: pytest.Config, modes: Sequence[str]) -> None:
-        super().__init__(config)
+    def __init__(
+        self, config: pytest.Config, log: Producer, modes: Sequence[str]
+    ) -> None:
+        super().__init__(config, log)
         self._modes = modes
 
     def _split_scope(self, nodeid: str) -> str:
@@ -191,9 +194,11 @@ class Controller:
         return result
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> ModeScheduling:
+    def pytest_xdist_make_scheduler(
+        self, config: pytest.Config, log: Producer
+    ) -> ModeScheduling:
         """Give a worker one mode at a time."""
-        return ModeScheduling(config, self._modes)
+        return ModeScheduling(config, log, self._modes)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: WorkerController) -> None:

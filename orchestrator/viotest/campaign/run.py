@@ -31,9 +31,9 @@ from viotest.report.results import RunResult, judge
 from viotest.report.summary import Narrator
 from viotest.report.timeline import Timeline
 from viotest.scenario.model import Accel
-from viotest.scenario.options import scenario_config
+from viotest.scenario.options import names_check, scenario_config
 from viotest.scenario.topology import build_topology
-from viotest.suite.catalog import CHECKS, SELFTESTS, names_check
+from viotest.suite.catalog import CHECKS, SELFTESTS
 
 if TYPE_CHECKING:
     from viotest.campaign.execution import Executing, Outcome

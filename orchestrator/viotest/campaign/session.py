@@ -173,12 +173,12 @@ class Session:
         assert domain is None or isinstance(domain, int)
         return domain
 
-    def nr_device_domains(self) -> int:
-        """Return how many domains our virtio-iommus have.
+    def nr_device_mappings(self) -> int:
+        """Return how many mappings our virtio-iommus hold, in all domains.
 
         :raise MonitorError: When the device does not answer.
         """
-        return len(self._ask_device("query-domains"))
+        return sum(row["mappings"] for row in self._ask_device("query-domains"))
 
     def _ask_device(self, query: str) -> list[dict[str, Any]]:
         assert self._running is not None
@@ -279,7 +279,7 @@ class Session:
         machine = self._running.machine
         machine.allow_reboot(True)
         machine.console.forget_beacon()
-        self._guest.exec("reboot", timeout=self.seconds(Phase.CONNECT))
+        self._guest.reboot(timeout=self.seconds(Phase.CONNECT))
         self._wait_for_next()
         # From here on a reboot is again what nobody asked for.
         machine.allow_reboot(False)
@@ -289,21 +289,30 @@ class Session:
         """The guest's kernel as kexec takes it; None if there is none."""
         return self._plan.assets.kernel.bzimage
 
-    def kexec(self) -> None:
-        """Let the guest's kernel start itself anew, without a reset of the machine.
+    def load_kexec(self) -> None:
+        """Let the guest's kernel load itself once more, for :meth:`kexec`.
 
-        :meth:`probe` returns the same probe, started anew.
-
-        :raise GuestLostError: When it does not come up again.
-        :raise GuestError: When SSH does not work, or the kernel refuses.
+        :raise ProbeError: When the kernel refuses.
+        :raise GuestError: When SSH does not work.
         """
         self.probe()
-        assert self._running is not None
         assert self._guest is not None
         assert self.bzimage is not None
         kernel = self.bzimage.read_bytes()
+        self._guest.load_kexec(kernel, timeout=self.seconds(Phase.CONNECT))
+
+    def kexec(self) -> None:
+        """Let the guest start the kernel it has loaded, without a machine's reset.
+
+        :meth:`probe` returns the same probe, started anew.
+
+        :raise GuestLostError: When it does not come up.
+        :raise GuestError: When SSH does not work.
+        """
+        assert self._running is not None
+        assert self._guest is not None
         self._running.machine.console.forget_beacon()
-        self._guest.kexec(kernel, timeout=self.seconds(Phase.CONNECT))
+        self._guest.kexec(timeout=self.seconds(Phase.CONNECT))
         self._wait_for_next()
 
     def _wait_for_next(self) -> None:

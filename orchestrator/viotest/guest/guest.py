@@ -170,29 +170,48 @@ connect_ssh`); the guest's from now on.
         """
         self._ssh.upload(data, path, timeout)
 
-    def kexec(self, kernel: bytes, *, timeout: float) -> None:
-        """Let the guest's kernel start another one, with all that is in memory now.
+    def load_kexec(self, kernel: bytes, *, timeout: float) -> None:
+        """Let the guest's kernel load another one, for :meth:`kexec`.
 
-        The new guest is made of the files of this one. Returns when the old kernel
-        has been told; nobody is left to say more.
+        The new guest is made of the files that this one has now.
 
         :param kernel: A bzImage.
         :param timeout: Seconds, for each step.
-        :raise GuestError: When the kernel does not take it.
+        :raise ProbeError: When the kernel does not take it.
+        :raise GuestError: When it cannot be brought there.
         """
         result = self.exec(_PACK_ROOT, timeout=timeout)
         if result.status != 0:
             said = result.err.decode(errors="replace").strip()
             raise GuestError(f"the guest's files cannot be packed: {said}")
         self.upload(kernel, f"{_KEXEC}/kernel", timeout=timeout)
-        # Not the probe that the checks drive: what that has open stays open.
-        channel = self._ssh.open_line_channel(PROBE_COMMAND, timeout)
-        Probe(channel).call(
+        self.probe.call(
             "kexec-load",
             kernel=f"{_KEXEC}/kernel",
             initrd=f"{_KEXEC}/initrd",
             timeout=timeout,
         )
+
+    def reboot(self, *, timeout: float) -> None:
+        """Let the guest reboot itself.
+
+        Returns when it has been told: the connection may end before it can answer.
+
+        :param timeout: Seconds.
+        :raise GuestError: When it cannot be told.
+        """
+        self._ssh.open_line_channel("reboot", timeout)
+
+    def kexec(self, *, timeout: float) -> None:
+        """Let the guest's kernel start the one that it has loaded.
+
+        Returns when it has been told: nobody is left to say that it did.
+
+        :param timeout: Seconds.
+        :raise GuestError: When it cannot be told.
+        """
+        # Not the probe that the checks drive: what that has open stays open.
+        channel = self._ssh.open_line_channel(PROBE_COMMAND, timeout)
         channel.tell("kexec", timeout)
 
     def measure_clock(self, *, timeout: float = 5.0) -> ClockMap:

@@ -411,7 +411,7 @@ def _modes(values: Iterable[str]) -> tuple[Mode, ...]:
 
 def _checks(patterns: tuple[str, ...], known: Sequence[str]) -> tuple[str, ...]:
     for pattern in patterns:
-        if known and not fnmatch.filter(known, pattern):
+        if known and not any(names_check([pattern], name) for name in known):
             raise UsageError(
                 f"--check {pattern}: matches no check", hint=nearest(pattern, known)
             )
@@ -509,3 +509,16 @@ def scenario_config(scenario: Scenario) -> dict[str, object]:
     if scenario.boot_fail_is_bad:
         config["boot-fail-is"] = "bad"
     return config
+
+
+def names_check(patterns: Iterable[str], name: str) -> bool:
+    """Return whether one of ``--check``'s patterns may mean a check, or a part of it.
+
+    :param patterns: Shell patterns of names or ids, or an id itself: ``open[type1]``.
+    :param name: The check's name.
+    """
+    return any(
+        fnmatch.fnmatchcase(name, part)
+        for pattern in patterns
+        for part in (pattern, pattern.partition("[")[0])
+    )

@@ -52,8 +52,8 @@ class Context(Protocol):
     def device_domain(self, endpoint_id: int) -> int | None:
         """Return the domain that our virtio-iommu has an endpoint in, if any."""
 
-    def nr_device_domains(self) -> int:
-        """Return how many domains our virtio-iommus have."""
+    def nr_device_mappings(self) -> int:
+        """Return how many mappings our virtio-iommus hold, in all domains."""
 
     def start_probe(self) -> AbstractContextManager[ProbeProcess]:
         """Run another probe in the guest, to be killed at will."""
@@ -65,8 +65,14 @@ class Context(Protocol):
     def bzimage(self) -> Path | None:
         """The guest's kernel as kexec takes it; None if there is none."""
 
+    def load_kexec(self) -> None:
+        """Let the guest's kernel load itself once more.
+
+        :raise ProbeError: When it refuses.
+        """
+
     def kexec(self) -> None:
-        """Let the guest's kernel start itself anew; the probe is started anew."""
+        """Let the guest start what it has loaded; the probe is started anew."""
 
     def plug(self, endpoint: EndpointFunction) -> None:
         """Plug an endpoint in again that was unplugged."""

@@ -32,7 +32,9 @@ _TOTALS = re.compile(
     r"# Totals:((?: (?:pass|fail|xfail|xpass|skip|error):\d{1,9})+)\s*"
 )
 # How kselftest_harness.h says where an expectation failed.
-_WHERE = re.compile(r"#\s*[\w./-]+:\d+:")
+_WHERE = re.compile(r"(?:#\s*)?[\w./-]+\.[ch]:\d+:")
+# What kselftest_harness.h says of every test; no reason.
+_FRAME = re.compile(r"#\s+(?:RUN|OK|FAIL)\s.*|#.*: Test failed")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
@@ -202,7 +204,7 @@ class _Parser:
 
     def _complaint(self) -> str:
         places = [note for note in self._notes if _WHERE.match(note)]
-        said = places[:1] or list(self._notes)[-1:]
+        said = places[:1] or [n for n in self._notes if not _FRAME.fullmatch(n)][-1:]
         return said[0].lstrip("# ") if said else "it does not say why"
 
     def _take_totals(self, number: int, found: re.Match[str]) -> None:

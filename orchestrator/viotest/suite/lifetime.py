@@ -65,9 +65,9 @@ def rebind_often(
 
     :param endpoint: The endpoint, bound to vfio-pci.
     :param driver: The other driver; default: none.
-    :raise CheckFailed: When a change is refused, or domains are left over.
+    :raise CheckFailed: When a change is refused, or mappings are left over.
     """
-    probe, before = context.probe(), context.nr_device_domains()
+    probe, before = context.probe(), context.nr_device_mappings()
     for i in range(NR_REBINDS):
         try:
             if driver:
@@ -78,10 +78,10 @@ def rebind_often(
         except ProbeError as error:
             raise refused(error, f"change of driver number {i + 1}") from error
     expect(
-        context.nr_device_domains(),
+        context.nr_device_mappings(),
         before,
-        f"domains of the device after {NR_REBINDS} changes of driver",
-        cause="the kernel leaves a domain behind with each change",
+        f"mappings in the device after {NR_REBINDS} changes of driver",
+        cause="a driver, or VFIO, leaves mappings behind",
     )
 
 
@@ -212,6 +212,8 @@ def kexec(context: Context, pt: Passthrough) -> None:
         the new kernel had the virtio-iommu.
     """
     before, watch = _boot_id(pt.probe), DeviceWatch(context.device_log())
+    # It takes longer than the endless DMA.
+    context.load_kexec()
     start_endless_dma(pt)
     context.kexec()
     if _boot_id(pt.probe) == before:

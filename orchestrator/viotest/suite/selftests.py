@@ -43,6 +43,12 @@ _PASS, _FAIL, _SKIP = 0, 1, 4
 # Of a shell whose command was killed; what busybox's timeout does.
 _KILLED = 128 + 9
 _QUOTED = 5
+# Each test is a process of its own, which outlives its killed parent: with the endpoint
+# open, and with the end of the pipe that we wait for.
+_KILL_REST = (
+    "for exe in /proc/[0-9]*/exe; do case $(readlink $exe) in"
+    f" {FOLDER}/*) pid=${{exe%/exe}}; kill -9 ${{pid#/proc/}};; esac; done 2>/dev/null"
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ def run_selftest(
     # A variant also is the beginning of others' names: the harness compares whole ones.
     variant = f" -v {mode}" if mode else ""
     result = context.exec(
-        f"timeout -s KILL {PROGRAM_TIMEOUT} {FOLDER}/{name}{variant} {bdf} 2>&1",
+        f"timeout -s KILL {PROGRAM_TIMEOUT} {FOLDER}/{name}{variant} {bdf} 2>&1;"
+        f" status=$?; {_KILL_REST}; exit $status",
         timeout=PROGRAM_TIMEOUT + 60,
     )
     return SelftestRun(name, result.status, result.out.decode(errors="replace"))

@@ -9,6 +9,7 @@ import io
 import socket
 import subprocess
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -135,6 +136,12 @@ def feed(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> None:
         while data := channel.recv(65536):
             process.stdin.write(data)
             process.stdin.flush()
+    if not channel.closed:
+        # The end of its input, and not of the session.
+        with contextlib.suppress(*GONE):
+            process.stdin.close()
+        while not channel.closed and process.poll() is None:
+            time.sleep(0.01)
     process.kill()
 
 

@@ -17,6 +17,7 @@ from viotest.guest.ssh import SshSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.unit.guest.conftest import Bench
 
@@ -44,6 +45,27 @@ def test_exec(session: SshSession, bench: Bench) -> None:
     result = session.exec("echo out; echo err >&2; exit 3", 10)
     assert result == (3, b"out\n", b"err\n")
     assert set(bench.guest.logins) == {"root"}
+
+
+def test_upload(session: SshSession, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 4096
+    session.upload(data, str(tmp_path / "file"), 20)
+    assert (tmp_path / "file").read_bytes() == data
+
+
+def test_upload_to_where_no_file_can_be(session: SshSession) -> None:
+    with pytest.raises(GuestError, match="ssh: upload of /proc/none/file"):
+        session.upload(b"data" * 4096, "/proc/none/file", 20)
+
+
+def test_tell_waits_for_no_answer(session: SshSession, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    channel = session.open_line_channel(f"cat >{told}", 10)
+    channel.tell("kexec", 10)
+    deadline = time.monotonic() + 10
+    while not told.exists() or told.read_text() != "kexec\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_exec_large_output(session: SshSession) -> None:
