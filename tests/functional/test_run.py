@@ -49,14 +49,27 @@ def ids(done: Finished) -> list[str]:
     return [check["id"] for check in done.results["checks"]]
 
 
+def passed_ids(done: Finished) -> list[str]:
+    checks = done.results["checks"]
+    return [check["id"] for check in checks if check["outcome"] == "pass"]
+
+
 def names_in(modes: Sequence[str]) -> set[str]:
     """The checks that there are in these modes."""
     there = [Mode(mode) for mode in modes]
     return {
         check.name
         for check in CHECKS
-        if check.modes_among(there) and not (check.slow or check.on_request)
+        if check.modes_among(there)
+        and not (check.slow or check.thorough or check.on_request)
     }
+
+
+def is_as_it_should(check: dict[str, Any]) -> bool:
+    """Passed, or left out for lack of an endpoint or by a bug that is known."""
+    why = ("--endpoint", "known of type1 before Linux 6.18")
+    skipped = check["outcome"] == "skip" and any(w in check["reason"] for w in why)
+    return skipped or check["outcome"] == "pass"
 
 
 def expect_all_passed(done: Finished, modes: tuple[str, ...] = ("type1v2",)) -> None:
@@ -64,12 +77,7 @@ def expect_all_passed(done: Finished, modes: tuple[str, ...] = ("type1v2",)) -> 
     checks = done.expect("PASS", 0)["checks"]
     assert {check["name"] for check in checks} == names_in(modes)
     assert {check["mode"] for check in checks} == {"", *modes}
-    wrong = [
-        check
-        for check in checks
-        if check["outcome"] != "pass"
-        and not (check["outcome"] == "skip" and "--endpoint" in check["reason"])
-    ]
+    wrong = [check for check in checks if not is_as_it_should(check)]
     assert not wrong, done.stdout
 
 
@@ -92,13 +100,13 @@ def test_first_line_names_qemu_kernel_and_accelerator(default: Finished) -> None
 def test_last_line_is_verdict_counts_and_seconds(default: Finished) -> None:
     match = re.fullmatch(LAST_LINE, default.lines[-1])
     assert match, default.lines[-1]
-    assert int(match["passed"]) == len(default.results["checks"])
+    assert int(match["passed"]) == len(passed_ids(default))
     assert float(match["seconds"]) == pytest.approx(default.results["seconds"], abs=0.1)
 
 
 def test_table_has_a_line_for_each_check(default: Finished) -> None:
     rows = [line.split()[:2] for line in default.lines if line.startswith("  pass")]
-    assert rows == [["pass", check_id] for check_id in ids(default)]
+    assert rows == [["pass", check_id] for check_id in passed_ids(default)]
 
 
 def test_run_folder_is_private_and_complete(default: Finished) -> None:
@@ -130,8 +138,8 @@ def test_results_have_the_promised_fields(default: Finished) -> None:
 def test_device_counts_what_the_checks_did(default: Finished) -> None:
     device = default.results["device"]
     requests, dma, faults = device["requests"], device["dma"], device["faults"]
-    # One probe per endpoint; every mapping of a check is taken away again.
-    assert requests["probe"] == 1
+    # One probe per endpoint, and another each time that it is found anew.
+    assert 1 <= requests["probe"] <= 2
     assert requests["attach"] >= 3
     assert requests["map"] >= 20
     assert requests["unmap"] >= 20
@@ -143,7 +151,8 @@ def test_device_counts_what_the_checks_did(default: Finished) -> None:
     # Each refused access is one error, one fault and one report.
     assert faults["mapping"] + faults["domain"] + faults["unknown"] >= 4
     assert faults["reported"] >= 4
-    assert faults["dropped"] == 0
+    # A race that has to be repeated with more DMA may flood the event queue.
+    assert faults["dropped"] < 100
     assert device["irqs"] > 0
     assert device["resets"] > 0
 
@@ -244,16 +253,20 @@ def test_every_mode_on_two_cpus_passes_or_names_its_option(viotest: Viotest) -> 
     # Debian's kernels have the two modes of type1, and no iommufd.
     done = viotest.run("--mode", "all", "--smp", "2")
     checks = done.expect("PASS", 0)["checks"]
-    assert {check["name"] for check in checks} == set(NAMES)
+    assert {check["name"] for check in checks} == names_in(list(Mode))
     assert {check["mode"] for check in checks} == {"", *Mode}
     names: dict[str, set[str]] = {mode: set() for mode in Mode}
     for check in checks:
-        there = check["mode"] not in IOMMUFD_MODES
-        assert check["outcome"] == ("pass" if there else "skip"), check
-        assert there or check["reason"].endswith("this kernel lacks CONFIG_IOMMUFD")
+        why = check["reason"]
+        if check["mode"] not in IOMMUFD_MODES or "--endpoint" in why:
+            assert is_as_it_should(check), check
+        else:
+            assert why.endswith("this kernel lacks CONFIG_IOMMUFD"), check
         if check["mode"]:
             names[check["mode"]].add(check["id"].replace(check["mode"], ""))
-    assert names["type1"] == names["type1v2"] < names["iommufd-group"]
+    assert names["type1"] == names["type1v2"]
+    # Which has no limit of mappings, and more to ask.
+    assert names["type1"] - {"map-limit[]"} < names["iommufd-group"]
     assert names["iommufd-group"] < names["cdev-ioas"] == names["cdev-hwpt"]
 
 
