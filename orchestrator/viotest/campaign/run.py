@@ -23,7 +23,7 @@ from viotest.provision.initramfs import provide_initramfs
 from viotest.provision.kbuild.selftests import provide_selftests
 from viotest.provision.kernel import BUILD, provide_kernel
 from viotest.provision.modules import module_name
-from viotest.provision.qemu import provide_qemu
+from viotest.provision.qemu import provide_qemu, provide_tree
 from viotest.report.device_log import add_counters, summary
 from viotest.report.junit import junit_xml
 from viotest.report.results import Outcome as CheckOutcome
@@ -33,7 +33,7 @@ from viotest.report.timeline import Timeline
 from viotest.scenario.model import Accel
 from viotest.scenario.options import names_check, scenario_config
 from viotest.scenario.topology import build_topology
-from viotest.suite.catalog import CHECKS, SELFTESTS
+from viotest.suite.catalog import CHECKS, NESTED, SELFTESTS
 
 if TYPE_CHECKING:
     from viotest.campaign.execution import Executing, Outcome
@@ -64,7 +64,10 @@ def provide(scenario: Scenario, progress: Progress) -> Assets:
         if not path.is_file():
             raise UsageError(f"--replace-module {path}: no such file")
     initramfs = provide_initramfs(kernel, progress, replace_modules=replaced)
-    return Assets(qemu, kernel, initramfs, _selftests(scenario, progress))
+    selftests = _selftests(scenario, progress)
+    nested = names_check(scenario.checks, NESTED)
+    tree = provide_tree(progress) if nested else None
+    return Assets(qemu, kernel, initramfs, selftests=selftests, nested=tree)
 
 
 def _selftests(scenario: Scenario, progress: Progress) -> Path | None:
