@@ -18,7 +18,7 @@ from viotest.campaign.plan import Assets, Plan
 from viotest.campaign.proc import process_start_ns
 from viotest.campaign.session import Session
 from viotest.errors import UsageError, ViotestError
-from viotest.provision import cache
+from viotest.provision import cache, nested
 from viotest.provision.initramfs import provide_initramfs
 from viotest.provision.kbuild.selftests import provide_selftests
 from viotest.provision.kernel import BUILD, provide_kernel
@@ -65,8 +65,7 @@ def provide(scenario: Scenario, progress: Progress) -> Assets:
             raise UsageError(f"--replace-module {path}: no such file")
     initramfs = provide_initramfs(kernel, progress, replace_modules=replaced)
     selftests = _selftests(scenario, progress)
-    nested = names_check(scenario.checks, NESTED)
-    tree = provide_tree(progress) if nested else None
+    tree = _nested(scenario, progress)
     return Assets(qemu, kernel, initramfs, selftests=selftests, nested=tree)
 
 
@@ -74,6 +73,13 @@ def _selftests(scenario: Scenario, progress: Progress) -> Path | None:
     # Without any the check is skipped, and says why.
     if scenario.kernel.startswith(BUILD) and names_check(scenario.checks, SELFTESTS):
         return provide_selftests(scenario.kernel, progress)
+    return None
+
+
+def _nested(scenario: Scenario, progress: Progress) -> Path | None:
+    # In a smaller guest the check is skipped, which otherwise would not even boot.
+    if scenario.mem >= nested.MEM and names_check(scenario.checks, NESTED):
+        return provide_tree(progress)
     return None
 
 

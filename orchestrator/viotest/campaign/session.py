@@ -222,7 +222,9 @@ class Session:
         """Run another probe in the guest, to be killed at will."""
         return self._connected().start_probe(timeout=self.seconds(Phase.CONNECT))
 
-    def start_lines(self, command: str) -> contextlib.AbstractContextManager[LineChannel]:
+    def start_lines(
+        self, command: str
+    ) -> contextlib.AbstractContextManager[LineChannel]:
         """Run a command in the guest that answers each line with one line."""
         timeout = self.seconds(Phase.CONNECT)
         return self._connected().start_lines(command, timeout=timeout)

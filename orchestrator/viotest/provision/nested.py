@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 #: Where a guest has it.
 FOLDER = "nested"
+#: MiB that a guest needs for it: it is 90 of them, twice while the kernel unpacks its
+#: image, and the inner machine's memory is pinned.
+MEM = 512
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
 _LOADER = "ld-linux-x86-64.so.2"
 #: The accelerator that runs no CPU is a module.

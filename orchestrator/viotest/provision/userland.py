@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from viotest.errors import UntestableError
@@ -17,6 +16,7 @@ from viotest.provision import assets, cache, uapi
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from viotest.provision.progress import Progress
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from viotest.scenario.model import EndpointFunction, Mode
     from viotest.suite.context import Context
 
-#: MiB of the guest's that are free for it at the least: its memory, pinned, and its own.
-NESTED_MIB = 128
 _MEMORY_MIB = 64
 _MEMORY_END = _MEMORY_MIB << 20
 _SLOT = 4
@@ -42,6 +40,10 @@ _SLOT = 4
 _SOURCE, _TARGET = 0x1000FF0, 0x2000008
 _SIZE = 3 * 4096 + 5
 _MAILBOX = 0x3000000
+# PAM3 of q35's host bridge: whether the first 16 KiB at 0xd0000 are memory, or what
+# lies on the bus behind it, which is memory for option ROMs.
+_PAM, _PAM_MEMORY, _PAM_BUS = 0x93, 0x03, 0x00
+_WINDOW, _WINDOW_SIZE = 0xD0000, 4096
 _GUARD = 0xA5
 _GUARDS = 64
 _MESSAGE = 0x4E455354
@@ -150,6 +152,7 @@ def prove_nested(qtest: Qtest) -> None:
     pattern = random.Random(0).randbytes(_SIZE)
     _prove_copy(qtest, engine, pattern)
     _prove_faults(qtest, engine, pattern)
+    _prove_remap(qtest, engine, pattern[:_WINDOW_SIZE])
     _prove_interrupt(qtest, function, engine)
 
 
@@ -184,6 +187,26 @@ def _prove_faults(qtest: Qtest, engine: Engine, pattern: bytes) -> None:
         expect(engine.copy(source, target, size), False, what)
         expect(engine.fault(), (address, write), f"{what}: refused address and write")
     _expect_target(qtest, pattern, "after accesses that were refused")
+
+
+# QEMU takes a mapping away, and has another for the same addresses: what a guest does
+# to an IOMMU when it hands out one of its own, or its firmware shadows a ROM.
+def _prove_remap(qtest: Qtest, engine: Engine, pattern: bytes) -> None:
+    bridge = PciFunction(qtest, 0)
+    bridge.write(_PAM, 1, _PAM_MEMORY)
+    qtest.write(_WINDOW, pattern)
+    for setting in (_PAM_BUS, _PAM_MEMORY):
+        bridge.write(_PAM, 1, setting)
+        there = qtest.read(_WINDOW, _WINDOW_SIZE)
+        switched = "memory" if there == pattern else "bus"
+        wanted = "memory" if setting == _PAM_MEMORY else "bus"
+        expect(switched, wanted, "what is at the window of the inner host bridge")
+        expect(
+            engine.checksum(_WINDOW, _WINDOW_SIZE),
+            zlib.crc32(there),
+            f"CRC-32 by the endpoint of the window, switched to {wanted}",
+            cause="an UNMAP, or the MAP after it, did not reach the virtio-iommu",
+        )
 
 
 def _prove_interrupt(qtest: Qtest, function: PciFunction, engine: Engine) -> None:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from viotest.provision.nested import MEM
 from viotest.suite.binding import ensure_bound, find_group
 from viotest.suite.judgement import expect
-from viotest.suite.native import Shell
-from viotest.suite.nested import NESTED_MIB, prove_nested, start_nested
-from viotest.suite.selftests import available_mib
+from viotest.suite.nested import prove_nested, start_nested
 
 if TYPE_CHECKING:
     from viotest.guest.probe import Probe
@@ -21,10 +20,24 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
+def enough(viotest_context: Context) -> int:
+    """The guest's MiB; skips the check if the guest could not hold a QEMU."""
+    mem = viotest_context.scenario.mem
+    if mem < MEM:
+        pytest.skip(f"a QEMU in the guest needs --mem {MEM}, it has {mem}")
+    return mem
+
+
+@pytest.fixture
 def free_endpoint(
-    probe: Probe, endpoint: EndpointFunction, topology: Topology, opener: Opener
+    enough: int,
+    probe: Probe,
+    endpoint: EndpointFunction,
+    topology: Topology,
+    opener: Opener,
 ) -> EndpointFunction:
     """The endpoint and all of its group in the hands of vfio-pci, and not open."""
+    assert enough
     opener.close()
     ensure_bound(probe, endpoint)
     group = find_group(probe, endpoint.bdf)
@@ -37,8 +50,6 @@ def free_endpoint(
 def test_nested(
     viotest_context: Context, free_endpoint: EndpointFunction, offered: Mode
 ) -> None:
-    if (there := available_mib(Shell(viotest_context))) < NESTED_MIB:
-        pytest.skip(f"QEMU needs {NESTED_MIB} MiB, {there} are free: --mem 1024")
     before = viotest_context.nr_device_mappings()
     with start_nested(viotest_context, free_endpoint, offered) as qtest:
         prove_nested(qtest)
