@@ -42,6 +42,8 @@ class Assets:
     initramfs: Path
     #: The kernel's VFIO selftests, if a check asks for them and it has any.
     selftests: Path | None = None
+    #: The folder of the QEMU that the guest itself is to run, if a check asks for it.
+    nested: Path | None = None
 
 
 @dataclass(frozen=True)

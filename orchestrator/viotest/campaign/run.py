@@ -18,12 +18,12 @@ from viotest.campaign.plan import Assets, Plan
 from viotest.campaign.proc import process_start_ns
 from viotest.campaign.session import Session
 from viotest.errors import UsageError, ViotestError
-from viotest.provision import cache
+from viotest.provision import cache, nested
 from viotest.provision.initramfs import provide_initramfs
 from viotest.provision.kbuild.selftests import provide_selftests
 from viotest.provision.kernel import BUILD, provide_kernel
 from viotest.provision.modules import module_name
-from viotest.provision.qemu import provide_qemu
+from viotest.provision.qemu import provide_qemu, provide_tree
 from viotest.report.device_log import add_counters, summary
 from viotest.report.junit import junit_xml
 from viotest.report.results import Outcome as CheckOutcome
@@ -33,7 +33,7 @@ from viotest.report.timeline import Timeline
 from viotest.scenario.model import Accel
 from viotest.scenario.options import names_check, scenario_config
 from viotest.scenario.topology import build_topology
-from viotest.suite.catalog import CHECKS, SELFTESTS
+from viotest.suite.catalog import CHECKS, NESTED, SELFTESTS
 
 if TYPE_CHECKING:
     from viotest.campaign.execution import Executing, Outcome
@@ -64,13 +64,22 @@ def provide(scenario: Scenario, progress: Progress) -> Assets:
         if not path.is_file():
             raise UsageError(f"--replace-module {path}: no such file")
     initramfs = provide_initramfs(kernel, progress, replace_modules=replaced)
-    return Assets(qemu, kernel, initramfs, _selftests(scenario, progress))
+    selftests = _selftests(scenario, progress)
+    tree = _nested(scenario, progress)
+    return Assets(qemu, kernel, initramfs, selftests=selftests, nested=tree)
 
 
 def _selftests(scenario: Scenario, progress: Progress) -> Path | None:
     # Without any the check is skipped, and says why.
     if scenario.kernel.startswith(BUILD) and names_check(scenario.checks, SELFTESTS):
         return provide_selftests(scenario.kernel, progress)
+    return None
+
+
+def _nested(scenario: Scenario, progress: Progress) -> Path | None:
+    # In a smaller guest the check is skipped, which otherwise would not even boot.
+    if scenario.mem >= nested.MEM and names_check(scenario.checks, NESTED):
+        return provide_tree(progress)
     return None
 
 

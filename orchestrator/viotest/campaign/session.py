@@ -22,6 +22,7 @@ from viotest.machine.argv import (
 from viotest.machine.launch import Launch, start_machine
 from viotest.provision.cpio import concat_initramfs, overlay_cpio
 from viotest.provision.kbuild.selftests import selftest_files
+from viotest.provision.nested import nested_files
 from viotest.provision.overlay import run_overlay
 from viotest.report.device_log import DeviceLog
 from viotest.scenario.model import Iommu, Phase, Place
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from viotest.guest.guest import ProbeProcess
     from viotest.guest.kernel_log import Splat
     from viotest.guest.probe import Probe
-    from viotest.guest.ssh import ExecResult
+    from viotest.guest.ssh import ExecResult, LineChannel
     from viotest.machine.hotplug import Unplug
     from viotest.machine.launch import RunningMachine
     from viotest.report.results import Cause
@@ -126,6 +127,8 @@ class Session:
         files = dict(run_overlay(keys.host, keys.authorized_key, _MODULE_PARAMS))
         if self._plan.assets.selftests is not None:
             files |= selftest_files(self._plan.assets.selftests)
+        if self._plan.assets.nested is not None:
+            files |= nested_files(self._plan.assets.nested)
         target = self._folder / INITRD
         concat_initramfs(self._plan.assets.initramfs, overlay_cpio(files), target)
 
@@ -218,6 +221,13 @@ class Session:
     def start_probe(self) -> contextlib.AbstractContextManager[ProbeProcess]:
         """Run another probe in the guest, to be killed at will."""
         return self._connected().start_probe(timeout=self.seconds(Phase.CONNECT))
+
+    def start_lines(
+        self, command: str
+    ) -> contextlib.AbstractContextManager[LineChannel]:
+        """Run a command in the guest that answers each line with one line."""
+        timeout = self.seconds(Phase.CONNECT)
+        return self._connected().start_lines(command, timeout=timeout)
 
     def plug(self, endpoint: EndpointFunction) -> None:
         """Plug an endpoint in again that was unplugged.

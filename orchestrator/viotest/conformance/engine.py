@@ -19,6 +19,7 @@ _MAGIC = 0x414D4456
 
 _BAR_REGS = 0
 _BAR_LOCAL = 2
+_IRQ_TRIGGER = 0x20
 _SLOT = 0x1000
 _COMMAND = _SLOT + 0x00
 _STATUS = _SLOT + 0x04
@@ -26,8 +27,16 @@ _IOVA = _SLOT + 0x08
 _OPERAND = _SLOT + 0x10
 _LENGTH = _SLOT + 0x18
 
+_RESULT = _SLOT + 0x20
+_FAULT_ADDRESS = _SLOT + 0x28
+_FAULT_INFO = _SLOT + 0x30
+
 _OP_READ = 1
+_OP_COPY = 3
 _OP_FILL = 4
+_OP_CHECKSUM = 5
+
+_FAULT_WRITE = 1 << 8
 
 _BUSY = 1
 _OK = 2
@@ -62,6 +71,27 @@ class Engine:
     def start_fill(self, iova: int, size: int, value: int) -> None:
         """Begin to write ``value``, 8 bytes over and over."""
         self._start(_OP_FILL, iova, value, size)
+
+    def copy(self, source: int, target: int, size: int) -> bool:
+        """Copy memory; False when it was refused, see :meth:`fault`."""
+        self._start(_OP_COPY, source, target, size)
+        return self.wait()
+
+    def checksum(self, iova: int, size: int) -> int | None:
+        """Return the CRC-32 of memory; None when it was refused."""
+        self._start(_OP_CHECKSUM, iova, 0, size)
+        if not self.wait():
+            return None
+        return self._qtest.read_value(self._regs + _RESULT, 8)
+
+    def fault(self) -> tuple[int, bool]:
+        """Return the first address that was refused, and whether to a write."""
+        address = self._qtest.read_value(self._regs + _FAULT_ADDRESS, 8)
+        return address, bool(self._register(_FAULT_INFO) & _FAULT_WRITE)
+
+    def trigger(self, vector: int) -> None:
+        """Raise an MSI-X vector."""
+        self._qtest.write_value(self._regs + _IRQ_TRIGGER, 4, vector)
 
     def wait(self) -> bool:
         """Wait for the end of the transaction; False when it was refused.

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from viotest.conformance.errors import TargetLostError
-from viotest.conformance.qtest import Qtest
+from viotest.conformance.qtest import Qtest, SocketLink
 from viotest.machine import names
 from viotest.machine.arch import require_arch
 from viotest.machine.errors import MachineError
@@ -71,7 +71,7 @@ class QtestMachine(ProcessOwner):
             fds = (*abort, self.process.pidfd)
             monitor_sock = self._accept(monitor, deadline, fds)
             self._resources.callback(monitor_sock.close)
-            self.qtest = Qtest(self._accept(qtest, deadline, fds))
+            self.qtest = Qtest(SocketLink(self._accept(qtest, deadline, fds)))
             self._resources.callback(self.qtest.close)
         self._folder.unlink(names.QMP_SOCKET)
         self._folder.unlink(_QTEST_SOCKET)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from viotest.conformance.errors import TargetLostError
 from viotest.machine.latch import wait_readable
@@ -58,8 +58,21 @@ def decode_read(answer: str) -> bytes:
         raise TargetLostError(f"qtest: answer {answer[:60]!r} is no base64") from error
 
 
-class Qtest:
-    """A connection to QEMU's qtest server; the socket is its own from now on.
+class Link(Protocol):
+    """The way to a qtest server."""
+
+    def exchange(self, lines: Sequence[str]) -> list[str]:
+        """Send lines, and return the one that answers each.
+
+        :raise OSError: When there is no answer.
+        """
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+class SocketLink:
+    """A qtest server of this host; the socket is the link's own from now on.
 
     :param sock: A connected socket.
     """
@@ -71,6 +84,37 @@ class Qtest:
     def close(self) -> None:
         """Hang up."""
         self._sock.close()
+
+    def exchange(self, lines: Sequence[str]) -> list[str]:
+        """Send lines at once, and return the one that answers each."""
+        self._sock.sendall("".join(f"{line}\n" for line in lines).encode())
+        deadline = time.monotonic() + _TIMEOUT
+        return [self._line(deadline) for _ in lines]
+
+    def _line(self, deadline: float) -> str:
+        while b"\n" not in self._buffer:
+            if not wait_readable([self._sock.fileno()], deadline - time.monotonic()):
+                raise TimeoutError("no answer in time")
+            data = self._sock.recv(1 << 21)
+            if not data:
+                raise ConnectionResetError("QEMU has closed the connection")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode("ascii", "replace").strip()
+
+
+class Qtest:
+    """A client of QEMU's qtest server.
+
+    :param link: The way to it; the client's own from now on.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def close(self) -> None:
+        """Hang up."""
+        self._link.close()
 
     def out(self, port: int, size: int, value: int) -> None:
         """Write to an I/O port."""
@@ -113,9 +157,7 @@ class Qtest:
         we wait for it: commands with a long answer come last.
         """
         try:
-            self._sock.sendall("".join(f"{line}\n" for line in commands).encode())
-            deadline = time.monotonic() + _TIMEOUT
-            answers = [self._line(deadline) for _ in commands]
+            answers = self._link.exchange(commands)
         except OSError as error:
             raise TargetLostError(f"qtest: {commands[0][:60]}: {error}") from error
         for command, line in zip(commands, answers, strict=True):
@@ -132,14 +174,3 @@ class Qtest:
 
     def _command(self, command: str) -> str:
         return self.exchange([command])[0]
-
-    def _line(self, deadline: float) -> str:
-        while b"\n" not in self._buffer:
-            if not wait_readable([self._sock.fileno()], deadline - time.monotonic()):
-                raise TimeoutError("no answer in time")
-            data = self._sock.recv(1 << 21)
-            if not data:
-                raise ConnectionResetError("QEMU has closed the connection")
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line.decode("ascii", "replace").strip()

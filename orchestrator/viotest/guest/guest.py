@@ -148,6 +148,23 @@ connect_ssh`); the guest's from now on.
         finally:
             channel.close()
 
+    @contextmanager
+    def start_lines(self, command: str, *, timeout: float) -> Iterator[LineChannel]:
+        """Run a command as root that answers each line with one line.
+
+        The end of the body does not end the command, only the way to it.
+
+        :param command: The command.
+        :param timeout: Seconds, to start it.
+        :raise GuestError: When it cannot be started.
+        """
+        channel = self._ssh.open_line_channel(command, timeout)
+        self._record("guest", "start", {"command": command}, time.monotonic_ns())
+        try:
+            yield channel
+        finally:
+            channel.close()
+
     def exec(self, command: str, *, timeout: float) -> ExecResult:
         """Run a shell command as root.
 

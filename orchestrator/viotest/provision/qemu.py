@@ -119,6 +119,20 @@ def _from_path(progress: Progress) -> Qemu | None:
 
 
 def _from_debian(progress: Progress) -> Qemu:
+    entry = _provide_tree(progress)
+    return Qemu(tree_argv(entry.path), entry.facts["version"], f"debian:{SUITE}")
+
+
+def provide_tree(progress: Progress) -> Path:
+    """Return the folder of Debian's QEMU, whichever one the host's machine is run by.
+
+    :param progress: Where downloads are shown.
+    :raise UntestableError: When it cannot be fetched.
+    """
+    return _provide_tree(progress).path
+
+
+def _provide_tree(progress: Progress) -> cache.Entry:
     def build(folder: Path) -> Mapping[str, Any]:
         from viotest.provision.debian_qemu import unpack_debian_qemu
 
@@ -130,8 +144,7 @@ def _from_debian(progress: Progress) -> Qemu:
         return {"version": probe.version}
 
     key = f"debian-{SUITE}-{RECIPE}"
-    entry = cache.provide("qemu", key, build, progress, what="QEMU")
-    return Qemu(tree_argv(entry.path), entry.facts["version"], f"debian:{SUITE}")
+    return cache.provide("qemu", key, build, progress, what="QEMU")
 
 
 def tree_argv(tree: Path) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from viotest.errors import UntestableError
@@ -17,6 +16,7 @@ from viotest.provision import assets, cache, uapi
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from viotest.provision.progress import Progress
 
@@ -123,21 +123,11 @@ def _build_userland(folder: Path, progress: Progress) -> Mapping[str, Any]:
 
 
 def _copy_program(tree: Path, program: str, folder: Path) -> None:
-    from viotest.provision.elf import Elf
+    from viotest.provision.libraries import find_libraries
 
     (folder / "bin").mkdir(exist_ok=True)
     (folder / "lib").mkdir(exist_ok=True)
     shutil.copy(tree / program, folder / "bin")
-    elf = Elf((tree / program).read_bytes())
-    interpreter = elf.interpreter()
-    wanted = elf.needed() + ([Path(interpreter).name] if interpreter else [])
-    while wanted:
-        name = wanted.pop()
-        target = folder / "lib" / name
-        if target.exists():
-            continue
-        source = tree / _LIBRARY_FOLDER / name
-        if not source.is_file():
-            raise UntestableError(f"{program} needs {name}, which no package has")
-        shutil.copy(source, target)
-        wanted += Elf(source.read_bytes()).needed()
+    libraries = find_libraries(tree / program, tree / _LIBRARY_FOLDER)
+    for name, path in libraries.items():
+        shutil.copy(path, folder / "lib" / name)

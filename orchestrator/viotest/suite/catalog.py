@@ -6,15 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from viotest.scenario.model import CDEV_MODES, IOMMUFD_MODES, TYPE1_MODES
+from viotest.scenario.model import CDEV_MODES, IOMMUFD_MODES, TYPE1_MODES, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from viotest.scenario.model import Mode
-
-#: The check that needs programs in the guest which no other does.
+#: The check for which the guest has the programs of the kernel's own tests.
 SELFTESTS = "selftests"
+#: The check for which the guest has a QEMU of its own.
+NESTED = "nested"
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,12 @@ CHECKS: tuple[Check, ...] = (
         SELFTESTS,
         "the kernel's own VFIO selftests pass on the I/OAT endpoint",
         on_request=True,
+    ),
+    Check(
+        NESTED,
+        "a QEMU in the guest passes the endpoint on to a machine of its own",
+        on_request=True,
+        modes=(Mode.TYPE1V2, Mode.CDEV_IOAS),
     ),
     Check("reboot", "after a reboot of the guest everything works again", slow=True),
     Check(

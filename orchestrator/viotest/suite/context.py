@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from viotest.guest.guest import ProbeProcess
     from viotest.guest.probe import Probe
-    from viotest.guest.ssh import ExecResult
+    from viotest.guest.ssh import ExecResult, LineChannel
     from viotest.machine.hotplug import Unplug
     from viotest.report.device_log import DeviceLog
     from viotest.report.results import Subtest
@@ -57,6 +57,9 @@ class Context(Protocol):
 
     def start_probe(self) -> AbstractContextManager[ProbeProcess]:
         """Run another probe in the guest, to be killed at will."""
+
+    def start_lines(self, command: str) -> AbstractContextManager[LineChannel]:
+        """Run a command in the guest that answers each line with one line."""
 
     def reboot(self) -> None:
         """Let the guest reboot; the probe is the same, started anew."""

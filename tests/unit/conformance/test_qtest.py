@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from viotest.conformance.errors import TargetLostError
-from viotest.conformance.qtest import Qtest
+from viotest.conformance.qtest import Qtest, SocketLink
 from viotest.conformance.virtqueue import AREA_SIZE, Buffer, Virtqueue
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def serving(answer: Callable[[list[str]], bytes]) -> Iterator[Qtest]:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    qtest = Qtest(ours)
+    qtest = Qtest(SocketLink(ours))
     try:
         yield qtest
     finally:
