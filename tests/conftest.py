@@ -34,11 +34,12 @@ def _fail_if_skipped(report: Report) -> None:
         report.longrepr = f"{report.nodeid}: a need is missing in CI: {reason}"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _heard_signals() -> Iterator[None]:
     """Let children hear what we were told to ignore.
 
-    By a shell's background job, nohup, or xdist, whose workers do not hear Ctrl-C.
+    By a shell's background job, nohup, xdist, whose workers do not hear Ctrl-C, or a
+    test that has called main(), which hears nothing more when it ends.
     """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     # A handler, unlike SIG_IGN, does not outlive exec.
