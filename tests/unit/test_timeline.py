@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from viotest.errors import UntestableError
 from viotest.report.timeline import Event, Timeline
 
 if TYPE_CHECKING:
@@ -105,3 +107,17 @@ def test_show_sees_every_event(path: Path) -> None:
     timeline.record("run", "a", {}, 2)
     timeline.mark("b")
     assert [event.event for event in seen] == ["a", "b"]
+
+
+def test_full_disk_keeps_events_and_is_told_at_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    # A device that is always full, in the place of the disk.
+    (folder / "timeline.jsonl").symlink_to("/dev/full")
+    timeline = Timeline(folder / "timeline.jsonl")
+    timeline.record("console", "line", {"text": "a"}, 1)
+    timeline.record("console", "line", {"text": "b"}, 2)
+    assert [event.data["text"] for event in timeline.events()] == ["a", "b"]
+    shutil.rmtree(folder)
+    with pytest.raises(UntestableError, match="cannot write"):
+        timeline.finish()

@@ -47,7 +47,7 @@ class _Pipe:
         try:
             self._out.write(text)
             self._out.flush()
-        except OSError:
+        except BrokenPipeError:
             # Else the interpreter complains when it flushes the stream at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
             self._out = None

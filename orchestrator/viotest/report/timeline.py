@@ -9,6 +9,7 @@ the guest's dmesg) and puts the file in the order of CLOCK_MONOTONIC.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,6 +17,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from viotest.errors import UntestableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -101,11 +104,24 @@ class Timeline:
         entry = Event(ns or time.monotonic_ns(), source, event, data, self._worker)
         with self._lock:
             self._events.append(entry)
-            if not self._file.closed:
-                self._file.write(entry.to_json() + "\n")
-                self._file.flush()
+            self._append(entry)
             if self._show is not None:
                 self._show(entry)
+
+    def _append(self, entry: Event) -> None:
+        if self._file.closed:
+            return
+        try:
+            self._file.write(entry.to_json() + "\n")
+            self._file.flush()
+        except OSError:
+            # A full disk must not end the thread that tells of an event: it may be
+            # the one that drains the guest's console. finish() says what is wrong.
+            self._drop_file()
+
+    def _drop_file(self) -> None:
+        with contextlib.suppress(OSError):  # its buffer still cannot be written
+            self._file.close()
 
     def mark(self, event: str, **data: object) -> int:
         """Add an event of the run itself, now; return its time in nanoseconds."""
@@ -130,18 +146,28 @@ class Timeline:
 
         :param late: What sources kept for themselves. It is complete, so it takes
             the place of what the same sources told while it happened.
+        :raise UntestableError: When the file cannot be written.
         """
         late = list(late)
         if self._worker:
             late = [dataclasses.replace(e, worker=self._worker) for e in late]
         complete = {event.source for event in late}
         with self._lock:
-            self._file.close()
+            self._drop_file()
             self._events = [e for e in self._events if e.source not in complete]
             self._events.extend(late)
             self._events.sort()
-            partial = self._path.with_suffix(".partial")
+            self._write()
+
+    def _write(self) -> None:
+        partial = self._path.with_suffix(".partial")
+        try:
             with partial.open("w") as out:
                 partial.chmod(0o600)
                 out.writelines(entry.to_json() + "\n" for entry in self._events)
             partial.replace(self._path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise UntestableError(
+                f"cannot write {self._path}: {error.strerror}"
+            ) from error

@@ -18,7 +18,7 @@ from viotest.scenario.model import TYPE1_MODES, Mode
 from viotest.suite.judgement import CheckFailed, expect
 from viotest.suite.observe import DeviceWatch
 from viotest.suite.passthrough import PAGE
-from viotest.suite.steps import GUARD, KIB, MIB, WORD, mapped, refusal
+from viotest.suite.steps import GUARD, KIB, LOAD_SLOTS, MIB, WORD, mapped, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -277,27 +277,25 @@ def _unmap_of_part(pt: Passthrough, type1: int) -> str:
 # -- under load
 
 _NR_REMAPS = 8
-_LOAD_SLOTS = 16
 
 
 def remap_under_load(pt: Passthrough) -> None:
     """A page changes its place in memory while DMA runs on both sides of it."""
     huge = has_huge_pages(pt, 2)
-    size, alias = (64 * MIB, HUGE_PAGE) if huge else (2 * MIB, 256 * KIB)
+    size, alias = (64 * MIB, HUGE_PAGE) if huge else (16 * MIB, 256 * KIB)
     iova = pt.fresh_iova(2 * size + PAGE)
     middle, right = iova + size, iova + size + PAGE
     pt.buffer("load", size, huge=huge, alias=alias)
-    pt.probe.call("set", name="load", byte=GUARD, size=alias)
     for at in (iova, right):
         pt.map("load", at)
     for name in ("even", "odd"):
         pt.buffer(name, PAGE)
-    for slot in range(_LOAD_SLOTS):
-        pt.submit(slot, "fill", right if slot % 2 else iova, size)
-    for i in range(_NR_REMAPS):
-        _remap(pt, middle, *(("odd", "even") if i % 2 else ("even", "odd")))
-    for slot in range(_LOAD_SLOTS):
-        expect(pt.wait(slot).status, "ok", "DMA beside the page that was remapped")
+    for nr_slots in LOAD_SLOTS:
+        pt.probe.call("set", name="load", byte=GUARD, size=alias)
+        for slot in range(nr_slots):
+            pt.submit(slot, "fill", right if slot % 2 else iova, size)
+        if _remap_often(pt, middle, nr_slots):
+            break
     pt.expect_filled("load", 0, size=alias)
     for at in (iova, right):
         pt.unmap(at, size)
@@ -305,11 +303,23 @@ def remap_under_load(pt: Passthrough) -> None:
         pt.free(name)
 
 
-def _remap(pt: Passthrough, iova: int, name: str, other: str) -> None:
+def _remap_often(pt: Passthrough, middle: int, nr_slots: int) -> bool:
+    # Whether there was any load left after one remap at least.
+    busy = 0
+    for i in range(_NR_REMAPS):
+        names = ("odd", "even") if i % 2 else ("even", "odd")
+        _remap(pt, middle, *names, slot=nr_slots)
+        busy = busy or pt.in_flight()
+    for slot in range(nr_slots):
+        expect(pt.wait(slot).status, "ok", "DMA beside the page that was remapped")
+    return busy > 0
+
+
+def _remap(pt: Passthrough, iova: int, name: str, other: str, *, slot: int) -> None:
     for page in (name, other):
         pt.probe.call("set", name=page, byte=GUARD)
     pt.map(name, iova)
-    seen = pt.dma("fill", iova, PAGE, slot=_LOAD_SLOTS)
+    seen = pt.dma("fill", iova, PAGE, slot=slot)
     expect(seen.status, "ok", "DMA to the page that was remapped")
     pt.expect_filled(name, 0)
     pt.expect_untouched(other, GUARD)

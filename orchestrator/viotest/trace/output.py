@@ -41,7 +41,7 @@ def show_trace(header: Header, items: Iterable[Item]) -> Iterator[str]:
     """Yield the lines of a trace for a person to read."""
     values = header_json(header)
     if header.comment:
-        yield f"# {header.comment}"
+        yield f"# comment: {json.dumps(header.comment)}"
     for key in ("iommu", "endpoints", "mutants", "lost"):
         yield f"# {key}: {json.dumps(values[key])}"
     number = 0

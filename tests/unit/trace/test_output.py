@@ -83,7 +83,7 @@ def test_trace_is_shown_with_numbers_and_outcomes() -> None:
         Request(b"\7", 1, 4, Outcome(0xAA, 9)),
     ]
     lines = list(show_trace(header, items))
-    assert lines[0] == "# by hand"
+    assert lines[0] == '# comment: "by hand"'
     assert '# iommu: {"bypass": 1}' in lines
     shown = [" ".join(line.split()) for line in lines if not line.startswith("#")]
     assert shown == [
