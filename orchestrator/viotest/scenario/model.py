@@ -161,7 +161,7 @@ class Scenario:
     #: How long our virtio-iommu may look at its ring before it sleeps, microseconds.
     poll_us: int = 20
     #: How many records the device's log holds before it overwrites the oldest.
-    log_records: int = 65536
+    log_records: int = 262144
     #: Phase deadlines in seconds that differ from the defaults, sorted by phase.
     timeouts: tuple[tuple[Phase, float], ...] = ()
     #: A kernel that does not reach the beacon is bad (exit 1), not untestable (125).

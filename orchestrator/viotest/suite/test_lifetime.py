@@ -124,9 +124,11 @@ def test_reboot(
     pt = Passthrough(probe, idle, offered)
     try:
         pt.open()
-        lifetime.reboot(viotest_context, pt)
-        # For what comes after, too.
-        ensure_bound(probe, idle)
+        try:
+            lifetime.reboot(viotest_context, pt)
+        finally:
+            # For what comes after, whatever came of it.
+            ensure_bound(probe, idle)
     except ProbeError as error:
         raise refused(error, "endpoint that is open in a reboot") from error
     lifetime.works(probe, idle, offered, fault_reasons)
@@ -148,9 +150,11 @@ def test_kexec(
     pt = Passthrough(probe, idle, offered)
     try:
         pt.open()
-        lifetime.kexec(viotest_context, pt)
-        # For what comes after, too.
-        ensure_bound(probe, idle)
+        try:
+            lifetime.kexec(viotest_context, pt)
+        finally:
+            # For what comes after, whatever came of it.
+            ensure_bound(probe, idle)
     except ProbeError as error:
         raise refused(error, "endpoint that is open in a kexec") from error
     lifetime.works(probe, idle, offered, fault_reasons)

@@ -203,7 +203,7 @@ def test_device_config_viotest() -> None:
     config = config_of(Scenario(endpoints=TWO, mutants=("ignore-unmap",)))
     window = {"type": "msi", "start": 0xFEE00000, "end": 0xFEEFFFFF}
     assert config["mutants"] == ["ignore-unmap"]
-    assert config["log"] == {"path": "device.bin", "records": 65536}
+    assert config["log"] == {"path": "device.bin", "records": 262144}
     assert config_of(Scenario(log_records=4096))["log"]["records"] == 4096
     assert config["monitor"] == {"socket": "device-monitor.sock"}
     assert config["iommu"] == [{"name": "viommu0", "socket": "viommu0.sock"}]
