@@ -69,7 +69,9 @@ def test_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         shutil, "disk_usage", lambda _: Usage(1 << 30, 1 << 30, 5 << 20)
     )
-    with pytest.raises(UsageError, match=r"too little disk: 5 MiB free .*needs 108 MiB"):
+    with pytest.raises(
+        UsageError, match=r"too little disk: 5 MiB free .*needs 108 MiB"
+    ):
         check_out(tmp_path / "run")
     with pytest.raises(UsageError, match=r"needs 156 MiB"):
         check_out(tmp_path / "run", log_records=1 << 20)
