@@ -155,13 +155,14 @@ def kill_in_flight(user: ProbeProcess, pt: Passthrough, watch: DeviceWatch) -> N
     """
     start_endless_dma(pt)
     user.kill(timeout=_KILL_TIMEOUT)
+    _expect_cut(pt, watch, "transactions that ended with their user")
+
+
+def _expect_cut(pt: Passthrough, watch: DeviceWatch, what: str) -> list[DeviceRecord]:
+    # All of the endless DMA has ended, and not by itself: how, in the device's words.
     own = own_id(pt.endpoint)
     ended = [r for r in watch.records("dma") if r.endpoint == own]
-    expect(len(ended), _NR_TRANSACTIONS, "transactions that ended with their user")
-    _expect_cut(ended)
-
-
-def _expect_cut(ended: list[DeviceRecord]) -> None:
+    expect(len(ended), _NR_TRANSACTIONS, what)
     statuses = [record.status for record in ended]
     cut = [status for status in statuses if status in (_NO_BUS_MASTER, _ABORTED)]
     if not cut:
@@ -170,6 +171,7 @@ def _expect_cut(ended: list[DeviceRecord]) -> None:
             expected="bus mastering off, or a reset, with DMA in flight",
             seen=f"{statuses.count(_OK)} of {len(statuses)} ran to their end",
         )
+    return ended
 
 
 # -- reboot
@@ -185,16 +187,8 @@ def reboot(context: Context, pt: Passthrough) -> None:
     before, watch = _boot_id(pt.probe), DeviceWatch(context.device_log())
     start_endless_dma(pt)
     context.reboot()
-    if _boot_id(pt.probe) == before:
-        raise CheckFailed(
-            "the guest did not reboot",
-            expected="another boot id than before",
-            seen=before,
-        )
-    own = own_id(pt.endpoint)
-    ended = [r for r in watch.records("dma") if r.endpoint == own]
-    expect(len(ended), _NR_TRANSACTIONS, "transactions that ended with the reboot")
-    _expect_cut(ended)
+    _expect_other_boot(pt.probe, before, "the guest did not reboot")
+    _expect_cut(pt, watch, "transactions that ended with the reboot")
     resets = [r for r in watch.records("reset") if r.flags == _RESET_DEVICE]
     served = vfio_user_sockets(context.topology)
     reset = len({record.source for record in resets})
@@ -216,16 +210,8 @@ def kexec(context: Context, pt: Passthrough) -> None:
     context.load_kexec()
     start_endless_dma(pt)
     context.kexec()
-    if _boot_id(pt.probe) == before:
-        raise CheckFailed(
-            "the guest did not start another kernel",
-            expected="another boot id than before",
-            seen=before,
-        )
-    own = own_id(pt.endpoint)
-    ended = [r for r in watch.records("dma") if r.endpoint == own]
-    expect(len(ended), _NR_TRANSACTIONS, "transactions that ended with the old kernel")
-    _expect_cut(ended)
+    _expect_other_boot(pt.probe, before, "the guest did not start another kernel")
+    ended = _expect_cut(pt, watch, "transactions that ended with the old kernel")
     resets = watch.records("reset")
     machine = [record for record in resets if record.flags == _RESET_DEVICE]
     expect(len(machine), 0, "functions that a reset of the machine has reset")
@@ -240,6 +226,11 @@ def kexec(context: Context, pt: Passthrough) -> None:
         )
     late = [record for record in ended if record.seq > first]
     expect(len(late), 0, "transactions that ended after the virtio-iommu's reset")
+
+
+def _expect_other_boot(probe: Probe, before: str, what: str) -> None:
+    if _boot_id(probe) == before:
+        raise CheckFailed(what, expected="another boot id than before", seen=before)
 
 
 def _boot_id(probe: Probe) -> str:
