@@ -107,7 +107,7 @@ static bool check_round(unsigned how)
 
 	memset(target, 0, SIZE);
 	REQUIRE(!pthread_create(&thread, NULL, write_all, &copy));
-	while (!atomic_load(&engine->endpoint.nr_slices) && !atomic_load(&copy.done))
+	while (!__atomic_load_n(&target[0], __ATOMIC_RELAXED) && !atomic_load(&copy.done))
 		;
 	take_away(how);
 	nr = nr_copied();
@@ -124,15 +124,21 @@ static bool check_round(unsigned how)
 	return nr > 0 && nr < SIZE;
 }
 
+/*
+ * Whether a round catches its copy is up to the scheduler: this thread may lose its CPU
+ * from the first byte to the last. So a way is tried until it did, or the runner's time
+ * limit ends it.
+ */
 TEST(what_is_taken_away_is_not_written_any_more)
 {
-	unsigned nr_caught = 0;
-
 	setup();
-	for (unsigned round = 0; round < 40; round++)
-		nr_caught += check_round(round % 4);
-	printf("# %u copies ended in the middle\n", nr_caught);
-	CHECK(!rig.ctx->can_abort_copies || nr_caught);
+	for (unsigned how = 0; how < 4; how++) {
+		unsigned nr_caught = 0, round;
+
+		for (round = 0; round < 10 || (rig.ctx->can_abort_copies && !nr_caught); round++)
+			nr_caught += check_round(how);
+		printf("# way %u: %u of %u copies ended in the middle\n", how, nr_caught, round);
+	}
 	rig_stop(&rig);
 }
 
