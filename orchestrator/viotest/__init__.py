@@ -1,8 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """viotest: does VFIO passthrough behind a virtio-iommu work, and if not, why?"""
 
-import logging
-
 __version__ = "0.1.0"
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -19,7 +19,7 @@ BUILD_TIMEOUT = 3000.0
 
 
 def _viotest_kernel(*arguments: str) -> list[str]:
-    command = [sys.executable, "-m", "viotest.cli.main", "kernel", *arguments]
+    command = [sys.executable, "-m", "viotest", "kernel", *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=BUILD_TIMEOUT, check=False
     )

@@ -18,7 +18,7 @@ PATCH = Path(__file__).parents[2] / "guest-images/mutants/no-coherency.patch"
 
 
 def _viotest(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "viotest.cli.main", *arguments]
+    command = [sys.executable, "-m", "viotest", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -40,7 +40,7 @@ def run_once(arguments: Sequence[str]) -> Mapping[str, float]:
     """
     with tempfile.TemporaryDirectory(prefix="viotest-bench-") as folder:
         out = Path(folder) / "run"
-        command = [sys.executable, "-m", "viotest.cli.main", "run", *arguments]
+        command = [sys.executable, "-m", "viotest", "run", *arguments]
         command += ["--out", str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from viotest.__main__ import main
 from viotest.campaign.proc import die_with
-from viotest.cli.main import main
 
 if __name__ == "__main__":
     die_with(int(sys.argv[1]))
