@@ -45,7 +45,10 @@ STARTS = pytest.mark.parametrize("start", [start_checking, start_booting])
 def expect_interrupted(viotest: Viotest, run: Run) -> None:
     done = run.finish(timeout=30)
     assert done.returncode == EXIT_INTERRUPTED
-    assert done.stderr == "viotest: interrupted; nothing was left running\n"
+    assert done.stderr == (
+        "viotest: interrupted; nothing was left running; what was recorded until then"
+        f" is in {run.out.name}\n"
+    )
     # It is true at once, not only soon.
     viotest.expect_gone(timeout=0.0)
     # What was seen until then is kept, in order.

@@ -10,6 +10,7 @@ import pytest
 
 from viotest import __version__
 from viotest.campaign import run as run_module
+from viotest.campaign.folder import kept_if_interrupted, make_folder
 from viotest.cli.main import main
 from viotest.errors import UntestableError
 from viotest.scenario.options import OPTIONS, Settings
@@ -168,7 +169,35 @@ def test_interrupt_is_130(
 
     monkeypatch.setattr(run_module, "run", interrupt)
     assert main(["run"]) == 130
-    assert "interrupted" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err == "viotest: interrupted; nothing was left running\n"
+
+
+def interrupted_run(settings: Settings, *_: object) -> int:
+    """Be a run that is interrupted after it has made its folder."""
+    with kept_if_interrupted(make_folder(settings.out)):
+        raise KeyboardInterrupt
+
+
+def test_interrupted_run_names_its_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_module, "run", interrupted_run)
+    assert main(["run", "--out", "mine"]) == 130
+    assert capsys.readouterr().err == (
+        "viotest: interrupted; nothing was left running; what was recorded until then"
+        " is in mine\n"
+    )
+
+
+def test_interrupted_recording_names_no_folder_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_module, "run", interrupted_run)
+    assert main(["trace", "record", "--", "--accel", "tcg"]) == 130
+    assert capsys.readouterr().err == "viotest: interrupted; nothing was left running\n"
+    assert main(["trace", "record", "--", "--out", "kept"]) == 130
+    assert "is in kept\n" in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from viotest.errors import UsageError
 from viotest.scenario.model import Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: What a run writes at the most, beside the initramfs and the device's log (bytes).
 _ROOM = 92 << 20
@@ -103,3 +108,24 @@ def make_folder(out: Path | None, *, parent: Path | None = None) -> Path:
     except OSError as error:
         raise UsageError(f"--out {out}: {error.strerror}") from error
     raise UsageError(f"{parent}: a thousand runs in one second")
+
+
+@contextlib.contextmanager
+def kept_if_interrupted(folder: Path) -> Iterator[None]:
+    """Let an interrupt say where what was recorded until then is.
+
+    :param folder: The run folder, made.
+    :raise KeyboardInterrupt: When one passes; its text is for the user.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        where = f"what was recorded until then is in {shown_path(folder)}"
+        raise KeyboardInterrupt(where) from interrupt
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as short as it can be typed from here."""
+    with contextlib.suppress(ValueError):
+        return os.fspath(path.relative_to(Path.cwd()))
+    return os.fspath(path)

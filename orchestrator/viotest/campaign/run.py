@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +11,13 @@ from typing import TYPE_CHECKING
 from viotest.campaign.accel import AccelChoice, choose_accel
 from viotest.campaign.causes import cause_of
 from viotest.campaign.execution import Execution
-from viotest.campaign.folder import check_memory, check_out, make_folder
+from viotest.campaign.folder import (
+    check_memory,
+    check_out,
+    kept_if_interrupted,
+    make_folder,
+    shown_path,
+)
 from viotest.campaign.plan import Assets, Plan
 from viotest.campaign.proc import process_start_ns
 from viotest.campaign.session import Session
@@ -148,13 +152,6 @@ class _Reporter:
             self._terminal.finish(result, shown_path(folder))
 
 
-def shown_path(path: Path) -> str:
-    """Return a path as short as it can be typed from here."""
-    with contextlib.suppress(ValueError):
-        return os.fspath(path.relative_to(Path.cwd()))
-    return os.fspath(path)
-
-
 def run(settings: Settings, progress: Progress, terminal: Terminal) -> int:
     """Carry out a run and show what comes of it.
 
@@ -166,8 +163,9 @@ def run(settings: Settings, progress: Progress, terminal: Terminal) -> int:
     :raise UntestableError: When an asset cannot be had.
     """
     start_ns = process_start_ns()
-    check_out(settings.out, log_records=settings.scenario.log_records)
-    check_memory(settings.scenario, guests=workers_of(settings))
+    if not settings.dry_run:
+        check_out(settings.out, log_records=settings.scenario.log_records)
+        check_memory(settings.scenario, guests=workers_of(settings))
     plan, choice = prepare(settings.scenario, progress, may_boot=not settings.dry_run)
     if settings.dry_run:
         terminal.line(dry_run(plan).rstrip())
@@ -175,16 +173,17 @@ def run(settings: Settings, progress: Progress, terminal: Terminal) -> int:
     reporter = _Reporter(terminal, quiet=settings.json)
     reporter.banner(plan, choice)
     folder = make_folder(settings.out)
-    show = Narrator(start_ns) if settings.verbose else None
-    timeline = Timeline(folder / TIMELINE, show=show)
-    timeline.record("run", "start", {}, start_ns)
-    execution = _execution(settings, plan, folder, timeline, reporter, start_ns)
-    outcome = execution.run()
-    result = run_result(outcome, plan, choice, start_ns)
-    (folder / RESULTS).write_text(json.dumps(result.to_json(), indent=2) + "\n")
-    (folder / JUNIT).write_text(junit_xml(result))
-    if outcome.interrupted:
-        raise KeyboardInterrupt
+    with kept_if_interrupted(folder):
+        show = Narrator(start_ns) if settings.verbose else None
+        timeline = Timeline(folder / TIMELINE, show=show)
+        timeline.record("run", "start", {}, start_ns)
+        execution = _execution(settings, plan, folder, timeline, reporter, start_ns)
+        outcome = execution.run()
+        result = run_result(outcome, plan, choice, start_ns)
+        (folder / RESULTS).write_text(json.dumps(result.to_json(), indent=2) + "\n")
+        (folder / JUNIT).write_text(junit_xml(result))
+        if outcome.interrupted:
+            raise KeyboardInterrupt
     reporter.finish(result, folder)
     return result.verdict.exit_code
 

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from viotest import __version__
+from viotest.__main__ import EXIT_INTERRUPTED
 from viotest.cli.bench import add_bench_parser
 from viotest.cli.conformance import add_conformance_parser
 from viotest.cli.kernel import add_kernel_parser
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 2
 EXIT_UNTESTABLE = 125
-#: As a shell reports a program that died of SIGINT; stops ``git bisect run``.
-EXIT_INTERRUPTED = 130
 
 _POLITE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -108,14 +107,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     interrupts = _Interrupts()
     interrupts.install()
+    said: list[str] = []
     try:
         status = _guarded(argv, interrupts)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         interrupts.seen = True
+        # Where something was recorded it says where.
+        said = [str(word) for word in interrupt.args]
     finally:
         interrupts.end()
     if interrupts.seen:
-        _say("interrupted; nothing was left running")
+        _say("; ".join(["interrupted", "nothing was left running", *said]))
         return EXIT_INTERRUPTED
     return status
 
@@ -141,7 +143,3 @@ def _guarded(argv: Sequence[str] | None, interrupts: _Interrupts) -> int:
         if not interrupts.seen:
             _say(f"{type(error).__name__}: {error} (VIOTEST_DEBUG=1 shows where)")
         return EXIT_UNTESTABLE
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -110,14 +110,15 @@ def mutants_command(arguments: argparse.Namespace) -> int:
     if arguments.list:
         _list(mutants)
         return 0
-    from viotest.campaign.folder import check_out, make_folder
+    from viotest.campaign.folder import check_out, kept_if_interrupted, make_folder
 
     out = Path(arguments.out).absolute() if arguments.out else None
     default = Path.cwd() / "viotest-mutants"
     check_out(out or default / time.strftime("%Y%m%d-%H%M%S"))
     folder = make_folder(out, parent=default)
     trials = _trials(arguments, folder, jobs)
-    return _try(trials, mutants, release, arguments.json)
+    with kept_if_interrupted(folder):
+        return _try(trials, mutants, release, arguments.json)
 
 
 def _jobs(text: str) -> int:

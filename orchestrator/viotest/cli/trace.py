@@ -165,13 +165,21 @@ def _record_new(arguments: argparse.Namespace, given: list[str]) -> int:
         raise UsageError("--dry-run: leaves nothing to record")
     with contextlib.ExitStack() as stack:
         if not options.out:
-            prefix = "viotest-trace-"
-            parent = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))
-            options.out = [os.path.join(parent, "run")]  # noqa: PTH118 - a string
+            options.out = [stack.enter_context(_temporary_run())]
         status = int(options.call(options))
         # A run that failed, or in which the guest died, is worth a trace most.
         _record(Path(options.out[-1]), arguments)
     return status
+
+
+@contextlib.contextmanager
+def _temporary_run() -> Iterator[str]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="viotest-trace-") as parent:
+            yield os.path.join(parent, "run")  # noqa: PTH118 - a string
+    except KeyboardInterrupt as interrupt:
+        # Without its text, which names the folder that is gone.
+        raise KeyboardInterrupt from interrupt
 
 
 def _record(folder: Path, arguments: argparse.Namespace) -> None:
