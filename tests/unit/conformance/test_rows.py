@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.unit.conformance.defects import DEFECTS
-from tests.unit.conformance.model import ModelLab
+from tests.unit.conformance.model import Model, ModelLab
+from viotest.conformance.errors import NotApplicableError
 from viotest.conformance.row import Row, Strength
 from viotest.conformance.rows import ROWS
 from viotest.conformance.score import Outcome, Result, judge
+
+if TYPE_CHECKING:
+    from viotest.conformance.lab import Shape
 
 #: The rows of the project's checklist of virtio-iommu requirements; R4 is M8.
 _CHECKLIST = re.findall(
@@ -51,6 +56,36 @@ def test_row_finds_defect(defect: str, row_id: str) -> None:
 
 def test_every_row_has_a_defect() -> None:
     assert {row_id for _, row_id in DEFECTS} == set(_CHECKLIST)
+
+
+class LimitedLab(ModelLab):
+    """Has a device in some shapes only.
+
+    :param shapes: Their names.
+    """
+
+    def __init__(self, *shapes: str, defect: str = "") -> None:
+        super().__init__(defect)
+        self._shapes = shapes
+
+    def device(self, shape: Shape) -> Model:
+        if shape.name not in self._shapes:
+            raise NotApplicableError(f"it cannot be configured as {shape.name!r}")
+        return super().device(shape)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_row_that_has_seen_no_device_does_not_pass(row: Row) -> None:
+    [result] = judge([row], LimitedLab())
+    assert result.outcome is Outcome.NA
+    assert result.remark
+
+
+def test_row_remarks_the_shapes_that_it_has_not_seen() -> None:
+    [result] = judge([_BY_ID["F3"]], LimitedLab("full", "bare"))
+    assert (result.outcome, result.remark) == (Outcome.PASS, "not seen as old-bypass")
+    [result] = judge([_BY_ID["F3"]], LimitedLab("full", defect="offers-both"))
+    assert result.outcome is Outcome.FAIL
 
 
 def test_lost_target_fails_the_row_and_is_given_up() -> None:
