@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -136,18 +137,48 @@ def test_mutant_of_endpoints_goes_with_any_iommu(seen: list[Settings]) -> None:
     assert seen[0].scenario.mutants == ("drop-interrupt",)
 
 
+@pytest.mark.parametrize(
+    ("argv", "code"), [(["run"], 0), (["trace", "show", "no-such-file"], 2)]
+)
 def test_unknown_variable_is_a_warning(
+    argv: list[str],
+    code: int,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     seen: list[Settings],
 ) -> None:
     monkeypatch.setenv("VIOTEST_KERNAL", "x")
-    assert main(["run"]) == 0
-    assert len(seen) == 1
-    assert capsys.readouterr().err == (
+    assert main(argv) == code
+    assert len(seen) == (argv == ["run"])
+    assert capsys.readouterr().err.startswith(
         "viotest: warning: VIOTEST_KERNAL is ignored, it is no option;"
         " did you mean VIOTEST_KERNEL?\n"
     )
+
+
+@pytest.mark.parametrize("argv", [["run"], ["trace", "show", "x"], ["kernel", "list"]])
+def test_deleted_working_directory_is_named(
+    argv: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "the working directory has been deleted" in refused(capsys, *argv)
+
+
+def test_dry_run_needs_no_room(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = SimpleNamespace(argv_text=lambda: "viotest-device serve\n")
+    monkeypatch.setattr(run_module, "prepare", lambda *_, **__: (plan, None))
+    # Nothing can be made there, whoever asks.
+    assert main(["run", "--dry-run", "--out", "/proc/x", "--mem", "1000000"]) == 0
+    assert capsys.readouterr().out == "viotest-device serve\n"
+    assert "--out /proc/x" in refused(capsys, "run", "--out", "/proc/x")
 
 
 def test_untestable_is_125(

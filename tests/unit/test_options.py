@@ -244,6 +244,7 @@ def test_endpoint_is_read(value: str, spec: EndpointSpec) -> None:
         ("std", "did you mean standard"),
         ("standard@port", "takes no place"),
         ("ioat@prt", "did you mean port"),
+        ("ioat@ foo", "--endpoint ioat@ foo: unknown place ' foo'"),
         ("ioat@", "known: root, port, hotplug, bridge"),
         ("ioat,iomu=1", "unknown key 'iomu'"),
         ("ioat,iommu=x", "iommu=x is no index"),

@@ -213,6 +213,11 @@ def test_summary_of_a_pass_ends_with_counts() -> None:
     assert lines[-2:] == ["results  runs/1", "PASS  2 passed, 1 skipped  in 1.2 s"]
 
 
+@pytest.mark.parametrize(("nr", "words"), [(1, "1 error "), (2, "2 errors ")])
+def test_summary_counts_errors(nr: int, words: str) -> None:
+    assert words in show(make_result(*[check("bind", ERROR)] * nr))[-1]
+
+
 SUBTESTS = (
     Subtest("dma.map", Outcome.PASS),
     Subtest("dma.2mb", SKIP, "no huge pages"),

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from viotest import __version__
@@ -21,6 +22,7 @@ from viotest.cli.parser import Parser
 from viotest.cli.run import add_run_parser
 from viotest.cli.trace import add_trace_parser
 from viotest.errors import UsageError, ViotestError
+from viotest.scenario.options import unknown_variables
 
 if TYPE_CHECKING:
     import argparse
@@ -122,12 +124,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def _check_surroundings() -> None:
+    for warning in unknown_variables(os.environ):
+        _say(f"warning: {warning}")
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "the working directory has been deleted", hint="cd to one that is there"
+        ) from error
+
+
 def _guarded(argv: Sequence[str] | None, interrupts: _Interrupts) -> int:
     debug = bool(os.environ.get("VIOTEST_DEBUG"))
     if debug:
         logging.basicConfig(level=logging.DEBUG)
     try:
         arguments = _parse(argv)
+        _check_surroundings()
         return int(arguments.call(arguments))
     except UsageError as error:
         _say(error)

@@ -22,7 +22,6 @@ from viotest.scenario.options import (
     parse_settings,
     raw_from_config,
     raw_from_environment,
-    unknown_variables,
 )
 from viotest.suite.catalog import CHECKS, NAMES
 
@@ -142,8 +141,6 @@ def _check_modes(scenario: Scenario) -> None:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     given = vars(arguments)
-    for warning in unknown_variables(os.environ):
-        print(f"viotest: warning: {warning}", file=sys.stderr)
     raw = _config_raw(given["config"]) | raw_from_environment(os.environ)
     raw |= {o.name: given[o.name] for o in OPTIONS if given[o.name] is not None}
     settings = parse_settings(raw, checks=NAMES)

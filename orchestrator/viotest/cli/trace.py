@@ -184,23 +184,26 @@ def _temporary_run() -> Iterator[str]:
 
 def _record(folder: Path, arguments: argparse.Namespace) -> None:
     from viotest.trace.form import trace_lines, write_trace
+    from viotest.trace.output import counted
     from viotest.trace.record import Recording
 
     recording = Recording(folder, arguments.iommu)
     long = recording.nr_records > _MANY_RECORDS
     with _progress(long).step(f"recording {folder}") as step:
-        counted = _Counted(recording.items(), step, recording.nr_records)
+        seen = _Counted(recording.items(), step, recording.nr_records)
         if arguments.out == STDOUT:
-            sys.stdout.writelines(trace_lines(recording.header, counted))
+            sys.stdout.writelines(trace_lines(recording.header, seen))
         else:
             try:
-                write_trace(Path(arguments.out), recording.header, counted)
+                write_trace(Path(arguments.out), recording.header, seen)
             except OSError as error:
                 raise UntestableError(f"{arguments.out}: {error.strerror}") from error
     lost = recording.header.lost
-    what = f"; {lost} records of the log were lost before it" if lost else ""
+    what = counted(seen.nr, "request")
+    if lost:
+        what += f"; {counted(lost, 'record')} of the log lost before it"
     # Not among the lines of a trace, or of a run's JSON.
-    print(f"trace  {arguments.out}: {counted.nr} requests{what}", file=sys.stderr)
+    print(f"trace  {arguments.out}: {what}", file=sys.stderr)
 
 
 # What takes a moment is not worth a line.

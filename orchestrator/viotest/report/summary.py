@@ -138,12 +138,13 @@ class Terminal:
         self.line(self._verdict(result), str(result.verdict))
 
     def _verdict(self, result: RunResult) -> str:
+        errors = "error" if result.count(Outcome.ERROR) == 1 else "errors"
         counts = ", ".join(
             f"{result.count(outcome)} {word}"
             for outcome, word in (
                 (Outcome.PASS, "passed"),
                 (Outcome.FAIL, "failed"),
-                (Outcome.ERROR, "errors"),
+                (Outcome.ERROR, errors),
                 (Outcome.SKIP, "skipped"),
             )
             if result.count(outcome) or outcome is Outcome.PASS

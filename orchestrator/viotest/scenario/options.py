@@ -451,8 +451,11 @@ def parse_endpoint(value: str) -> EndpointSpec:
     check_choice("--endpoint", model, [*EndpointModel, STANDARD])
     if model == STANDARD:
         raise UsageError(f"--endpoint {value}: {STANDARD} takes no place and no key")
-    if at:
-        check_choice(f"--endpoint {model}@", place, list(Place))
+    if at and place not in list(Place):
+        raise UsageError(
+            f"--endpoint {value}: unknown place {place!r}",
+            hint=nearest(place, list(Place)),
+        )
     iommu = 0
     for part in rest:
         key, _, number = part.partition("=")

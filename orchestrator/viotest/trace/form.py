@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,23 @@ _REGION_TYPES = {"reserved": wire.RESV_MEM_RESERVED, "msi": wire.RESV_MEM_MSI}
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,16}")
 
 _REQUIRED = object()
+
+
+class _RepeatedKeyError(ValueError):
+    pass
+
+
+# JSON leaves open which of two values counts.
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        key = next(key for key in keys if keys.count(key) > 1)
+        raise _RepeatedKeyError(f"{_short(key)} is there more than once")
+    return values
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 class _Line:
@@ -415,10 +433,13 @@ class TraceFile:
         return Contents(requests, opaque, frozenset(ids))
 
     def _open(self) -> BinaryIO:
-        # Also: a FIFO or a device would be read for ever, or not twice.
-        if not self.path.is_file():
-            raise UsageError(f"{self.path}: is no file")
         try:
+            # A FIFO or a device would be read for ever, or not twice.
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise UsageError(
+                    f"{self.path}: is no regular file",
+                    hint="wanted: a trace, as viotest trace record writes it",
+                )
             return self.path.open("rb")
         except OSError as error:
             raise UsageError(f"{self.path}: {error.strerror}") from error
@@ -430,7 +451,9 @@ class TraceFile:
         if len(raw) > _MAX_LINE:
             raise self._error(number, f"is longer than {_MAX_LINE} bytes")
         try:
-            values: object = json.loads(raw)
+            values: object = _JSON.decode(raw.decode())
+        except _RepeatedKeyError as error:
+            raise self._error(number, str(error)) from error
         except (ValueError, RecursionError) as error:
             raise self._error(number, "is no JSON") from error
         # None is the end of the file.

@@ -59,7 +59,8 @@ def show_trace(header: Header, items: Iterable[Item]) -> Iterator[str]:
 
 def text(report: Report) -> str:
     """Return a report for a person."""
-    lines = [f"{report.trace}: {report.nr_requests} requests; QEMU {report.qemu}"]
+    what = counted(report.nr_requests, "request")
+    lines = [f"{report.trace}: {what}; QEMU {report.qemu}"]
     for target, result in report.results.items():
         lines.append("")
         lines += _target_lines(str(target), result)
@@ -82,13 +83,18 @@ def _target_lines(name: str, result: Result) -> Iterator[str]:
 
 def _summary(result: Result) -> str:
     nr = result.nr_differences
-    words = "no difference" if not nr else f"{nr} difference{'s' * (nr > 1)}"
-    words += f"; {result.nr_replayed} requests replayed"
+    words = "no difference" if not nr else counted(nr, "difference")
+    words += f"; {counted(result.nr_replayed, 'request')} replayed"
     if result.nr_skipped:
         words += f", {result.nr_skipped} not, for lack of a reset"
     if result.nr_opaque:
         words += f", {result.nr_opaque} not in the trace"
     return f"{words}; {result.seconds:.2f} s, {result.per_second:.0f} requests/s"
+
+
+def counted(nr: int, noun: str) -> str:
+    """Return ``1 request``, ``2 requests``."""
+    return f"{nr} {noun}{'' if nr == 1 else 's'}"
 
 
 def as_json(report: Report) -> str:

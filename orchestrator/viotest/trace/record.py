@@ -65,6 +65,7 @@ class Recording:
     """
 
     def __init__(self, folder: Path, iommu: int = 0) -> None:
+        _check_folder(folder)
         config = _read_config(folder / names.DEVICE_CONFIG)
         self._source = iommu
         self._log = DeviceLog(folder / names.DEVICE_LOG)
@@ -226,6 +227,17 @@ def _config_write(record: DeviceRecord, ns: int) -> Item | None:
 # -- what the device was
 
 
+def _check_folder(folder: Path) -> None:
+    if (folder / names.DEVICE_CONFIG).exists():
+        return
+    # With several guests each has a folder of its own.
+    guests = sorted(folder.glob(f"*/{names.DEVICE_CONFIG}"))
+    hint = f"name a guest's folder, as {guests[0].parent}" if guests else ""
+    raise UntestableError(
+        f"{folder}: is no run folder, it has no {names.DEVICE_CONFIG}", hint=hint
+    )
+
+
 def _read_config(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
@@ -245,7 +257,10 @@ def _header(folder: Path, config: Mapping[str, Any], iommu: int, lost: int) -> H
                 f"{folder}: its virtio-iommu was not ours, so that there is no log"
             )
         if not 0 <= iommu < len(tables):
-            raise UntestableError(f"{folder}: there are {len(tables)} virtio-iommus")
+            raise UntestableError(
+                f"{folder}: has no virtio-iommu {iommu}",
+                hint=f"0 to {len(tables) - 1}" if len(tables) > 1 else "only 0",
+            )
         known = {k: v for k, v in tables[iommu].items() if k in IOMMU_KEYS}
         endpoints = [
             {"id": e["id"], "resv_mem": e.get("resv_mem", [])}

@@ -253,6 +253,18 @@ def test_hostile_item_is_refused(values: object) -> None:
             b'{"viotest-trace":1}\n' + b'{"do":"negotiate","features":1}\n' * 2,
             "line 3: features are accepted twice",
         ),
+        (
+            b'{"viotest-trace":1,"lost":0,"comment":"a","lost":7,"lost":8}\n',
+            "line 1: 'lost' is there more than once",
+        ),
+        (
+            b'{"viotest-trace":1,"iommu":{"bypass":0,"bypass":1}}\n',
+            "line 1: 'bypass' is there more than once",
+        ),
+        (
+            b'{"viotest-trace":1}\n{"do":"opaque","do":"reset"}\n',
+            "line 2: 'do' is there more than once",
+        ),
         (b'{"viotest-trace":1}\n\n', "line 2: is no JSON"),
         (b'{"viotest-trace":1}\nnull\n', "line 2: is no JSON object"),
         (b'{"viotest-trace":1}\n{"do":"reset","ki', "line 2: is no JSON"),
@@ -280,9 +292,11 @@ def test_too_many_endpoints_named(tmp_path: Path) -> None:
 
 def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for name in ("fifo", "missing", ""):
-        with pytest.raises(UsageError, match="is no file"):
-            TraceFile(tmp_path / name)
+    for path in (tmp_path / "fifo", tmp_path, tmp_path / os.devnull):
+        with pytest.raises(UsageError, match=r"is no regular file .*trace record"):
+            TraceFile(path)
+    with pytest.raises(UsageError, match="missing: No such file"):
+        TraceFile(tmp_path / "missing")
 
 
 def test_file_that_changes_is_an_error(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_guest_with_an_iommu_of_qemu_has_no_log(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [-1, 1])
 def test_iommu_that_is_not_there(tmp_path: Path, number: int) -> None:
-    with pytest.raises(UntestableError, match="there are 1 virtio-iommus"):
+    with pytest.raises(UntestableError, match=f"no virtio-iommu {number} .only 0"):
         Recording(started().write(tmp_path), number)
 
 
@@ -294,10 +294,18 @@ def test_damaged_configuration_is_an_error(tmp_path: Path, config: str) -> None:
 
 
 def test_folder_without_a_log_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UntestableError, match=r"device\.toml"):
+    with pytest.raises(UntestableError, match=r"no run folder, it has no device\.toml"):
         Recording(tmp_path)
     (tmp_path / "device.toml").write_text(CONFIG)
     with pytest.raises(UntestableError, match="no device log"):
+        Recording(tmp_path)
+
+
+def test_folder_of_several_guests_names_one(tmp_path: Path) -> None:
+    for name in ("worker-gw1", "worker-gw0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "device.toml").write_text(CONFIG)
+    with pytest.raises(UntestableError, match=r"name a guest's folder, as \S+gw0\)"):
         Recording(tmp_path)
 
 
