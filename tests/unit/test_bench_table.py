@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -80,6 +81,24 @@ def test_table_says_whether_aims_are_met() -> None:
         "alone 4.00 M >= 5.00 M no",
         "no aim 1",
         "a note",
+    ]
+
+
+def test_table_fits_a_terminal() -> None:
+    ours = [10.0, 11.0, 9.0]
+    row = compare("a page, window 30 us, against QEMU", ours, ours, _AT_MOST_1)
+    title = "maps of a guest's own making, beside those of QEMU's virtio-iommu"
+    note = "the device itself takes 900 ns of each, and what is left is waiting"
+    one = dataclasses.replace(section(row), title=title, notes=(note,))
+    assert max(map(len, text(one).splitlines())) > 80
+    assert text(one, 68).splitlines() == [
+        "a. maps of a guest's own making, beside those of QEMU's virtio-iommu",
+        "   $ viotest bench guest",
+        "  ns                     ours  QEMU's  ratio (min .. max)   aim  met",
+        "  a page, window 30 us,    10      10                1.00  <= 1  yes",
+        "    against QEMU",
+        "  the device itself takes 900 ns of each, and what is left is",
+        "    waiting",
     ]
 
 

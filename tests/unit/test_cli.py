@@ -12,6 +12,7 @@ import pytest
 from viotest import __version__
 from viotest.campaign import run as run_module
 from viotest.campaign.folder import kept_if_interrupted, make_folder
+from viotest.cli import parser as parser_module
 from viotest.cli.main import main
 from viotest.errors import UntestableError
 from viotest.scenario.options import OPTIONS, Settings
@@ -79,6 +80,17 @@ def test_every_option_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert all(f"--{option.name}" in text for option in OPTIONS)
+
+
+@pytest.mark.parametrize("command", ["run", "mutants", "conformance", "bench"])
+def test_help_fits_a_terminal(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(parser_module, "width_of", lambda _: 80)
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_repeated_options_add_up(seen: list[Settings]) -> None:

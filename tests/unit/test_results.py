@@ -8,6 +8,7 @@ import io
 
 import pytest
 
+from viotest.report import summary
 from viotest.report.results import (
     Category,
     Cause,
@@ -248,16 +249,55 @@ def test_json_has_subtests_where_there_are_any() -> None:
     assert "subtests" not in checks[1]
 
 
-def test_summary_tells_one_reason_once() -> None:
-    absent = [check(name, SKIP, reason="no node") for name in ("open", "bar", "flr")]
-    last = check("rebind", SKIP, reason="another")
-    lines = show(make_result(*PASSED, *absent, last))[2:]
-    assert lines[0].startswith("  skip   open[type1]")
-    assert lines[1] == "         and 2 more for the same reason"
-    assert lines[2].startswith("  skip   rebind[type1]")
-    # It is told too where nothing follows, or a pass does.
-    assert "and 2 more" in show(make_result(*absent))[1]
-    assert "and 2 more" in show(make_result(*absent, *PASSED))[1]
+def in_mode(mode: str, result: CheckResult) -> CheckResult:
+    return dataclasses.replace(result, id=f"{result.name}[{mode}]", mode=mode)
+
+
+def test_summary_tells_each_reason_of_a_skip_once() -> None:
+    modes = ("type1", "cdev-ioas")
+    absent = [
+        in_mode(mode, check(name, SKIP, reason="no node", required=False))
+        for mode in modes
+        for name in ("open", "bar", "flr", "dma", "irq", "msi")
+    ]
+    last = check("rebind", SKIP, reason="another", required=False)
+    # As from two workers.
+    lines = show(make_result(absent[0], absent[6], *PASSED, last, *absent))
+    assert [" ".join(line.split()) for line in lines[2:4]] == [
+        "skip open, bar, flr, dma and 2 more in type1, cdev-ioas no node",
+        "skip rebind in type1 another",
+    ]
+    assert "\n".join(lines).count("no node") == 1
+
+
+def test_summary_of_a_skip_that_has_no_mode() -> None:
+    skip = dataclasses.replace(check("group", SKIP), id="group", mode="")
+    assert show(make_result(skip))[0].split() == ["skip", "group", "why"]
+
+
+LONG = "needs dma engines behind two virtio-iommus: --endpoint dma-engine,iommu=1"
+DETAILS = (
+    "expected the unmap returns once nothing is in flight, and takes all of it away\n"
+    "next     viotest run --config /a/folder/of/some/depth/scenario.json --check unmap"
+)
+
+
+def test_summary_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = dataclasses.replace(check("unmap", FAIL, reason=LONG), details=DETAILS)
+    skips = [check(name, SKIP, reason=LONG) for name in ("a" * 30, "b" * 30)]
+    result = make_result(failed, *skips, *PASSED)
+    whole = show(result)
+    monkeypatch.setattr(summary, "width_of", lambda _: 80)
+    lines = show(result)
+    assert " ".join(" ".join(lines).split()) == " ".join(" ".join(whole).split())
+    # But for what is to be copied.
+    assert [line.split()[0] for line in lines if len(line) > 80] == ["next"]
+    assert lines[0] == f"  fail   {'unmap[type1]':34}   0.50 s"
+    assert lines[1:3] == [
+        "           needs dma engines behind two virtio-iommus: --endpoint",
+        "           dma-engine,iommu=1",
+    ]
+    assert lines[4].startswith(" " * 20)
 
 
 def test_summary_of_a_failure_quotes_cause_and_console() -> None:

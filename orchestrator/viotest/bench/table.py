@@ -12,6 +12,8 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from viotest.folding import fold, fold_cell
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
@@ -122,19 +124,24 @@ def _section(section: Section) -> dict[str, Any]:
     return value
 
 
-def text(section: Section) -> str:
-    """Return the section as a table for a terminal."""
+def text(section: Section, width: int | None = None) -> str:
+    """Return the section as a table.
+
+    :param width: Columns of the terminal; None: it is none.
+    """
     header = (section.unit, "ours", section.theirs, "ratio (min .. max)", "aim", "met")
     lines = [header, *(_cells(row) for row in section.rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    full = sum(widths) + 2 * len(widths)
     table = []
     for line in lines:
-        cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(widths[i]) for i, cell in enumerate(line) if i]
-        table.append("  " + "  ".join(cells).rstrip())
-    notes = [f"  {note}" for note in section.notes]
-    head = [f"{section.key}. {section.title}", f"   $ {section.command}"]
-    return "\n".join([*head, *table, *notes]) + "\n"
+        first, *more = fold_cell(line[0].ljust(widths[0]), full - (width or full))
+        cells = [cell.rjust(widths[i]) for i, cell in enumerate(line) if i]
+        table.append("  " + "  ".join([first, *cells]).rstrip())
+        table += [f"    {rest.rstrip()}" for rest in more]
+    notes = [fold(f"  {note}", width, 4) for note in section.notes]
+    head = fold(f"{section.key}. {section.title}", width, 3)
+    return "\n".join([head, f"   $ {section.command}", *table, *notes]) + "\n"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -136,9 +136,10 @@ class _Reporter:
 
     def banner(self, plan: Plan, choice: AccelChoice) -> None:
         if not self._quiet:
-            self._terminal.line(
+            self._terminal.prose(
                 f"QEMU {plan.assets.qemu.version} ({plan.assets.qemu.origin}), kernel"
-                f" {plan.assets.kernel.release}, {choice.chosen}: {choice.reason}"
+                f" {plan.assets.kernel.release}, {choice.chosen}: {choice.reason}",
+                hang=2,
             )
 
     def check(self, result: CheckResult) -> None:

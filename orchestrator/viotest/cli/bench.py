@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from viotest.cli.run import scenario_from
 from viotest.errors import UntestableError, UsageError
+from viotest.folding import width_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -29,9 +30,9 @@ TRACE_FILE = "trace.jsonl"
 _STDOUT = "-"
 _AFTER = " Arguments after -- are options of `viotest run`."
 _EPILOG = """\
-A figure that misses its aim is no error: the exit status is 0 if everything could be
-measured, 2 after wrong usage, and 125 if something could not be measured or did not
-do what it was measured for.
+A figure that misses its aim is no error: the exit status is 0 if everything
+could be measured, 2 after wrong usage, and 125 if something could not be
+measured or did not do what it was measured for.
 """
 
 
@@ -241,7 +242,8 @@ def _host() -> dict[str, object]:
 def _put_sections(json_name: str | None, sections: list[Section]) -> None:
     from viotest.bench.table import as_json, text
 
-    tables = "\n".join(text(section) for section in sections)
+    width = width_of(sys.stdout)
+    tables = "\n".join(text(section, width) for section in sections)
     _put(json_name, as_json(sections, _host()), tables)
 
 

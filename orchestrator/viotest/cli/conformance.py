@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from viotest.cli.common import STDOUT, check_mutants, check_writable
 from viotest.errors import UntestableError
+from viotest.folding import width_of
 from viotest.scenario.options import check_choice
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 _TARGETS = ("viotest", "qemu", "both")
 
 _EPILOG = """\
-A row that fails is in capitals if the specification has MUST or SHOULD there. With
-both targets ours is the one that is judged, and QEMU's is there to compare.
+A row that fails is in capitals if the specification has MUST or SHOULD there.
+With both targets ours is the one that is judged, and QEMU's is there to
+compare.
 
-exit status: 0 no MUST and no SHOULD failed for the judged target; 1 one failed;
-2 wrong usage; 125 could not be tested.
+exit status: 0 no MUST and no SHOULD failed for the judged target; 1 one
+failed; 2 wrong usage; 125 could not be tested.
 """
 
 
@@ -105,7 +107,7 @@ def _write(report: Report, arguments: argparse.Namespace) -> None:
         sys.stdout.write(output.as_json(report))
     else:
         print(f"virtio-iommu, {output.SPECIFICATION}; QEMU {report.qemu}\n")
-        sys.stdout.write(output.text(report))
+        sys.stdout.write(output.text(report, width_of(sys.stdout)))
     for name, form in (
         (arguments.json, output.as_json),
         (arguments.tap, output.as_tap),

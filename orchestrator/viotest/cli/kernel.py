@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from viotest.folding import fold, width_of
 
 if TYPE_CHECKING:
     import argparse
@@ -111,11 +114,15 @@ def list_command(arguments: argparse.Namespace) -> int:
     from viotest.provision.kbuild.names import list_named
     from viotest.provision.kernel import BUILD, DEBIAN_KERNELS, find_debian_kernel
 
-    rows = [(BUILD + row.name, row.release, row.source) for row in list_named()]
+    absent = "not there yet"
+    rows = [
+        (BUILD + row.name, row.release or absent, row.source) for row in list_named()
+    ]
     for spec in DEBIAN_KERNELS:
         entry = find_debian_kernel(spec)
-        rows.append((spec, entry.facts["release"] if entry else None, "packages"))
-    width = max(len(name) for name, _, _ in rows)
+        rows.append((spec, entry.facts["release"] if entry else absent, "packages"))
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
     for name, release, source in rows:
-        print(f"{name:{width}}  {release or 'not there yet':28}  {source}")
+        line = f"{name:{widths[0]}}  {release:{widths[1]}}  {source}"
+        print(fold(line, width_of(sys.stdout), widths[0] + 2))
     return 0

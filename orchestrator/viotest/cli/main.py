@@ -22,6 +22,7 @@ from viotest.cli.parser import Parser
 from viotest.cli.run import add_run_parser
 from viotest.cli.trace import add_trace_parser
 from viotest.errors import UsageError, ViotestError
+from viotest.folding import fold, width_of
 from viotest.scenario.options import unknown_variables
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class _Interrupts:
 
 
 def _say(error: object) -> None:
-    print(f"viotest: {error}", file=sys.stderr)
+    line = f"viotest: {error}"
+    print(fold(line, width_of(sys.stderr), 9), file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from viotest.errors import UntestableError, UsageError
+from viotest.folding import fold, width_of
 from viotest.scenario.model import Accel, Mode, Scenario
 from viotest.scenario.options import ALL_MODES, check_choice, nearest
 
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 DEFAULT_KERNEL = "debian:bookworm-backports"
 
 _EPILOG = """\
-A mutant is killed only by a check that is aimed at it: kernel mutants name theirs in
-the header of their patch (guest-images/mutants), those of the device are in
-suite/aims.py. What is left below --out: a run folder for each mutant, mutants.json
-and mutants.html.
+A mutant is killed only by a check that is aimed at it: kernel mutants name
+theirs in the header of their patch (guest-images/mutants), those of the
+device are in suite/aims.py. What is left below --out: a run folder for each
+mutant, mutants.json and mutants.html.
 
-exit status: 0 all were killed or are explained, and nothing failed without a mutant;
-1 one survived, or the clean kernel failed; 2 wrong usage; 125 could not be tested.
+exit status: 0 all were killed or are explained, and nothing failed without a
+mutant; 1 one survived, or the clean kernel failed; 2 wrong usage; 125 could
+not be tested.
 """
 
 
@@ -157,7 +159,8 @@ def _list(mutants: list[Mutant]) -> None:
     for mutant in mutants:
         aims = ", ".join(mutant.checks) or mutant.aim.cause
         reason = mutant.aim.unobservable or mutant.aim.wanted
-        print(f"{mutant.kind:6} {mutant.name:26} {aims or reason}")
+        line = f"{mutant.kind:6} {mutant.name:26} {aims or reason}"
+        print(fold(line, width_of(sys.stdout), 34))
 
 
 def _trials(arguments: argparse.Namespace, folder: Path, jobs: int) -> Trials:
@@ -222,11 +225,7 @@ class _Teller:
         cause = clean.results["cause"]
         text = f"  {cause['text']}" if cause else ""
         verdict = clean.results["verdict"]
-        print(
-            f"  no mutant: {verdict} in {seconds:.1f} s{text}",
-            file=self._out,
-            flush=True,
-        )
+        self._say(f"  no mutant: {verdict} in {seconds:.1f} s{text}")
 
     def trial(self, trial: Trial, done: int, left: float) -> None:
         name = f"{trial.mutant.kind} {trial.mutant.name}"
@@ -235,11 +234,14 @@ class _Teller:
             f"  [{left / 60:.0f} min left]" if left >= 60 else f"  [{left:.0f} s left]"
         )
         count = f"{done:>{len(str(self._total))}}/{self._total}"
-        print(
-            f"  {count} {trial.fate:9} {name:34} {trial.seconds:5.1f} s  {what}{rest}",
-            file=self._out,
-            flush=True,
+        self._say(
+            f"  {count} {trial.fate:9} {name:34} {trial.seconds:5.1f} s  {what}{rest}"
         )
+
+    def _say(self, line: str) -> None:
+        # Below the names of the mutants.
+        hang = 2 * len(str(self._total)) + 14
+        print(fold(line, width_of(self._out), hang), file=self._out, flush=True)
 
 
 def _table(

@@ -37,19 +37,19 @@ examples:
   viotest trace record RUN                  what a run left in its folder
   viotest trace record -- --accel tcg       make a run, and record it
 
-A trace must begin where the state of the device is known. If the device's log has
-lost its first records, the trace begins at the next reset of the system; without
-one it is refused. `viotest run --log-records N` keeps more.
+A trace must begin where the state of the device is known. If the device's log
+has lost its first records, the trace begins at the next reset of the system;
+without one it is refused. `viotest run --log-records N` keeps more.
 
-exit status: 0 recorded, or what the run ended with; 2 wrong usage; 125 could not be
-recorded.
+exit status: 0 recorded, or what the run ended with; 2 wrong usage; 125 could
+not be recorded.
 """
 
 _REPLAY_EPILOG = """\
 A difference: `-` is what was recorded, `+` what the target did now.
 
-exit status: 0 no difference; 1 differences; 2 wrong usage, or no trace; 125 could not
-be tested.
+exit status: 0 no difference; 1 differences; 2 wrong usage, or no trace; 125
+could not be tested.
 """
 
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from viotest.conformance.score import Outcome
+from viotest.folding import fold, fold_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,20 +24,34 @@ FORMAT = 1
 _WIDTH = 96
 
 
-def text(report: Report) -> str:
-    """Return the columns side by side, then every failure in full."""
+def text(report: Report, width: int | None = None) -> str:
+    """Return the columns side by side, then every failure in full.
+
+    :param width: Columns of the terminal; None: it is none.
+    """
     targets = list(report.results)
-    width = max(len(row.title) for row in report.rows)
-    head = f"{'row':4} {'strength':8} {'requirement':{width}}"
-    lines = [" ".join([head, *(f"{target:8}" for target in targets)]).rstrip()]
+    lines = _table(report, targets, width)
+    for target in targets:
+        lines += _details(report, target, min(width or _WIDTH, _WIDTH))
+    lines += [""]
+    lines += [fold(_summary(report, target), width, 26) for target in targets]
+    return "\n".join(lines) + "\n"
+
+
+def _table(report: Report, targets: list[Target], width: int | None) -> list[str]:
+    title = max(len(row.title) for row in report.rows)
+    rows = [("row", "strength", "requirement", [str(target) for target in targets])]
     for number, row in enumerate(report.rows):
         cells = [_word(report.results[target][number]) for target in targets]
-        line = f"{row.id:4} {row.strength:8} {row.title:{width}}"
-        lines.append(" ".join([line, *(f"{cell:8}" for cell in cells)]).rstrip())
-    for target in targets:
-        lines += _details(report, target)
-    lines += ["", *(_summary(report, target) for target in targets)]
-    return "\n".join(lines) + "\n"
+        rows.append((row.id, str(row.strength), row.title, cells))
+    # The last column is not padded.
+    full = 15 + title + 9 * (len(targets) - 1) + len(targets[-1])
+    lines = []
+    for row_id, strength, what, cells in rows:
+        first, *more = fold_cell(f"{what:{title}}", full - (width or full))
+        words = [f"{row_id:4} {strength:8} {first}", *(f"{cell:8}" for cell in cells)]
+        lines += [" ".join(words), *(" " * 14 + rest for rest in more)]
+    return [line.rstrip() for line in lines]
 
 
 def _word(result: Result) -> str:
@@ -45,25 +59,20 @@ def _word(result: Result) -> str:
     return "FAIL" if result.breaks else result.outcome.value
 
 
-def _details(report: Report, target: Target) -> Iterator[str]:
+def _details(report: Report, target: Target, width: int) -> Iterator[str]:
     for result in report.results[target]:
         row = result.row
         if result.outcome is Outcome.FAIL:
             yield ""
-            yield f"{target}: {row.id} ({row.strength}) {_word(result)}: {row.title}"
+            head = f"{target}: {row.id} ({row.strength}) {_word(result)}: {row.title}"
+            yield fold(head, width, 2)
             yield f"  {row.clause}"
-            yield _folded("expected", result.expected)
-            yield _folded("seen", result.seen)
+            yield fold(f"  expected: {result.expected}", width, 12)
+            yield fold(f"  seen:     {result.seen}", width, 12)
         elif result.outcome is Outcome.NA:
             yield ""
-            yield f"{target}: {row.id} ({row.strength}) n/a: {result.remark}"
-
-
-def _folded(label: str, value: str) -> str:
-    first = f"  {label + ':':10}"
-    return textwrap.fill(
-        value, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first)
-    )
+            head = f"{target}: {row.id} ({row.strength}) n/a: {result.remark}"
+            yield fold(head, width, 2)
 
 
 def _summary(report: Report, target: Target) -> str:

@@ -11,6 +11,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from viotest.folding import fold, width_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
@@ -115,7 +117,8 @@ class TerminalProgress:
 
     def note(self, text: str) -> None:
         """Print a line."""
-        print(text, file=self._stream, flush=True)
+        line = fold(text, width_of(self._stream), 2)
+        print(line, file=self._stream, flush=True)
 
     def warn(self, text: str) -> None:
         """Print a line that begins with ``warning:``."""

@@ -9,6 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from viotest.folding import fold, width_of
 from viotest.report.results import Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ _COLOURS = {
     "dim": "2",
 }
 _WIDTH = 34
+#: Before what belongs to a check.
+_INDENT = " " * 11
+#: Before what a line of details says, as in ``expected ...``.
+_LABEL = " " * 9
+_COMMAND = "viotest"
+#: Checks that are named beside the reason why they were skipped.
+_MAX_NAMES = 4
 
 
 class _Pipe:
@@ -70,72 +78,97 @@ class Narrator:
             str(value) if key == "text" else f"{key}={value}"
             for key, value in event.data.items()
         )
-        self._write(f"[{seconds:8.3f}] {event.source:7} {event.event} {details}\n")
+        line = f"[{seconds:8.3f}] {event.source:7} {event.event} {details}"
+        self._write(fold(line, width_of(sys.stderr), 11) + "\n")
 
 
 class Terminal:
     """Writes the report of a run as it happens.
 
     :param out: Where to; colours only if it is a terminal and NO_COLOR is not set.
+        Lines are broken at the width of a terminal, and nowhere else.
     """
 
     def __init__(self, out: TextIO | None = None) -> None:
         # There may be no standard output at all: `viotest run >&-`.
-        out = out or sys.stdout or io.StringIO()
-        self._write = _Pipe(out).write
-        self._colour = out.isatty() and "NO_COLOR" not in os.environ
-        # The mode and the reason of the skip told last, and how many were like it.
-        self._skipped: tuple[str, str] | None = None
-        self._more = 0
+        self._out = out or sys.stdout or io.StringIO()
+        self._write = _Pipe(self._out).write
+        self._colour = self._out.isatty() and "NO_COLOR" not in os.environ
 
     def _paint(self, text: str, style: str) -> str:
         return f"\033[{_COLOURS[style]}m{text}\033[0m" if self._colour else text
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Write one line."""
+        """Write one line as it is: something to be copied, or read by a program."""
         self._write((self._paint(text, style) if style else text) + "\n")
 
-    def check(self, result: CheckResult) -> None:
-        """Write the line of a check that has just ended.
+    def prose(self, text: str, hang: int, style: str = "") -> None:
+        """Write one line, broken to fit a terminal.
 
-        Of checks skipped in a row, for one reason and in one mode, the first speaks.
+        :param hang: Blanks before what follows its first line.
         """
-        skipped = (result.mode, result.reason)
-        if result.outcome is Outcome.SKIP and skipped == self._skipped:
-            self._more += 1
+        self.line(fold(text, width_of(self._out), hang), style)
+
+    def check(self, result: CheckResult) -> None:
+        """Write the line of a check that has just ended; of one skipped none yet."""
+        if result.outcome is Outcome.SKIP:
             return
-        self._tell_more()
-        self._skipped = skipped if result.outcome is Outcome.SKIP else None
-        outcome = str(result.outcome)
-        mark = self._paint(f"{outcome:5}", outcome)
-        reason = f"  {result.reason}" if result.reason else ""
-        self.line(f"  {mark}  {result.id:{_WIDTH}} {result.seconds:6.2f} s{reason}")
+        head = f"{result.id:{_WIDTH}} {result.seconds:6.2f} s"
+        self._outcome(result.outcome, head, result.reason)
         if result.subtests:
-            self.line(f"           {_counted(result.subtests)}", "dim")
+            self.prose(f"{_INDENT}{_counted(result.subtests)}", len(_INDENT), "dim")
         if result.outcome in (Outcome.FAIL, Outcome.ERROR):
             for detail in result.details.splitlines():
-                self.line(f"           {detail}")
+                self._detail(detail)
 
-    def _tell_more(self) -> None:
-        if self._more:
-            self.line(f"         and {self._more} more for the same reason", "dim")
-        self._more = 0
+    # The reason on lines of its own where it would be broken.
+    def _outcome(self, outcome: Outcome, head: str, reason: str) -> None:
+        width = width_of(self._out)
+        whole = f"  {outcome:5}  {head}{'  ' if reason else ''}{reason}"
+        fits = width is None or len(whole) <= width
+        first = whole if fits else fold(f"  {outcome:5}  {head.rstrip()}", width, 9)
+        mark = self._paint(f"{outcome:5}", str(outcome))
+        self.line(f"  {mark}{first[7:]}")
+        if reason and not fits:
+            self.prose(f"{_INDENT}{reason}", len(_INDENT))
+
+    def _detail(self, text: str) -> None:
+        if text[len(_LABEL) :].startswith(f"{_COMMAND} "):
+            self.line(f"{_INDENT}{text}")  # a command, to be copied
+        else:
+            self.prose(f"{_INDENT}{text}", len(_INDENT) + len(_LABEL))
 
     def finish(self, result: RunResult, folder: str) -> None:
         """Write what is left to say; the last line is the verdict."""
-        self._tell_more()
+        self._skips(result.checks)
         if result.cause is not None and result.verdict is not Verdict.PASS:
             self.line()
-            self.line(f"cause    {result.cause.category}: {result.cause.text}")
+            self.prose(f"cause    {result.cause.category}: {result.cause.text}", 9)
             for text in result.cause.console:
-                self.line(f"         | {text}", "dim")
+                self.prose(f"         | {text}", 13, "dim")
         for guest in result.guests:
             for what in guest.splats:
-                self.line(f"note     the guest's kernel said as it booted: {what}")
+                self.prose(f"note     the guest's kernel said as it booted: {what}", 9)
         if result.verdict is not Verdict.PASS:
-            self.line(f"again    viotest run --config {folder}/scenario.json")
+            self.line(f"again    {_COMMAND} run --config {folder}/scenario.json")
         self.line(f"results  {folder}")
         self.line(self._verdict(result), str(result.verdict))
+
+    # Each reason once: it is the same in most modes, and for several checks.
+    def _skips(self, checks: Sequence[CheckResult]) -> None:
+        groups: dict[str, list[CheckResult]] = {}
+        for check in checks:
+            if check.outcome is Outcome.SKIP:
+                groups.setdefault(check.reason, []).append(check)
+        for reason, group in groups.items():
+            names = list(dict.fromkeys(check.name for check in group))
+            modes = list(dict.fromkeys(check.mode for check in group if check.mode))
+            head = ", ".join(names[:_MAX_NAMES])
+            if len(names) > _MAX_NAMES:
+                head += f" and {len(names) - _MAX_NAMES} more"
+            if modes:
+                head += f" in {', '.join(modes)}"
+            self._outcome(Outcome.SKIP, f"{head:{_WIDTH}}", reason)
 
     def _verdict(self, result: RunResult) -> str:
         errors = "error" if result.count(Outcome.ERROR) == 1 else "errors"

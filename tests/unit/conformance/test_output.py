@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -65,6 +66,18 @@ def test_text_has_columns_and_failures() -> None:
     assert "  seen:     status <OK>" in lines
     assert "viotest: P3 (SHOULD) n/a: always offered" in lines
     assert max(map(len, lines)) <= 100
+
+
+def test_text_fits_a_terminal() -> None:
+    report = make_report(Outcome.FAIL)
+    row = dataclasses.replace(_MUST, title="what is mapped stays so " * 4)
+    report = dataclasses.replace(report, rows=(row, *report.rows[1:]))
+    assert max(map(len, output.text(report).splitlines())) > 100
+    lines = output.text(report, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    # The cells are beside the first line of the title.
+    assert lines[1].split()[-2:] == ["FAIL", "FAIL"]
+    assert lines[2] == " " * 14 + "is mapped stays so what is mapped stays so"
 
 
 def test_json_has_everything() -> None:
