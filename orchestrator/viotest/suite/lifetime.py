@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from viotest.guest.probe import ProbeError
@@ -18,6 +19,8 @@ from viotest.suite.passthrough import PAGE, Passthrough
 from viotest.suite.steps import GUARD, MIB, mapped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from viotest.guest.guest import ProbeProcess
     from viotest.guest.probe import Probe
     from viotest.machine.hotplug import Unplug
@@ -41,21 +44,31 @@ _OK, _NO_BUS_MASTER, _ABORTED = 2, 5, 6
 _RESET_DEVICE, _RESET_VIRTIO = 1, 3
 
 
-def works(
-    probe: Probe, endpoint: EndpointFunction, mode: Mode, reasons: FaultReasons
-) -> None:
+@dataclass(frozen=True)
+class Subject:
+    """An endpoint that something is to happen to, bound to vfio-pci and not open."""
+
+    context: Context
+    probe: Probe
+    endpoint: EndpointFunction
+    #: How it is opened.
+    mode: Mode
+    reasons: FaultReasons
+
+
+def works(subject: Subject) -> None:
     """Open an endpoint that vfio-pci has, and see that it works as ever."""
-    pt = Passthrough(probe, endpoint, mode, device="again")
+    pt = Passthrough(subject.probe, subject.endpoint, subject.mode, device="again")
     try:
         pt.open()
         steps.dma_write(pt, PAGE, 0)
         steps.dma_read(pt, PAGE, 0)
-        steps.unmap(pt, reasons)
+        steps.unmap(pt, subject.reasons)
         if pt.nr_vectors():
             steps.interrupts(pt)
         pt.close()
     except ProbeError as error:
-        raise refused(error, f"passthrough of {endpoint.bdf}") from error
+        raise refused(error, f"passthrough of {subject.endpoint.bdf}") from error
 
 
 def rebind_often(
@@ -88,13 +101,13 @@ def rebind_often(
 # -- removal
 
 
-def remove(context: Context, probe: Probe, endpoint: EndpointFunction) -> None:
+def remove(subject: Subject) -> None:
     """Take an endpoint out of the guest, which forgets it.
 
-    :param endpoint: The endpoint, not open.
     :raise CheckFailed: Unless it is in no domain afterwards, under none of its ids:
         memory that is somebody else's by then would still be its own.
     """
+    context, probe, endpoint = subject.context, subject.probe, subject.endpoint
     probe.call("unbind", bdf=endpoint.bdf)
     watch = DeviceWatch(context.iommu_log) if context.iommu_log else None
     path = f"/sys/bus/pci/devices/{endpoint.bdf}/remove"
@@ -120,8 +133,9 @@ def remove(context: Context, probe: Probe, endpoint: EndpointFunction) -> None:
         )
 
 
-def rescan(probe: Probe, endpoint: EndpointFunction) -> None:
+def rescan(subject: Subject) -> None:
     """Let the guest find an endpoint that was removed, and bind it to vfio-pci."""
+    probe, endpoint = subject.probe, subject.endpoint
     probe.call("write", path="/sys/bus/pci/rescan", data="1")
     expect(_is_there(probe, endpoint.bdf), True, f"{endpoint.bdf} is found again")
     ensure_bound(probe, endpoint)
@@ -174,7 +188,28 @@ def _expect_cut(pt: Passthrough, watch: DeviceWatch, what: str) -> list[DeviceRe
     return ended
 
 
-# -- reboot
+# -- another boot
+
+
+def boot_again(
+    subject: Subject, boot: Callable[[Context, Passthrough], None], what: str
+) -> None:
+    """Boot the guest anew while an endpoint of it is open, and bind it again.
+
+    :param boot: :func:`reboot` or :func:`kexec`.
+    :param what: Its name.
+    :raise CheckFailed: As that.
+    """
+    pt = Passthrough(subject.probe, subject.endpoint, subject.mode)
+    try:
+        pt.open()
+        try:
+            boot(subject.context, pt)
+        finally:
+            # For what comes after, whatever came of it.
+            ensure_bound(subject.probe, subject.endpoint)
+    except ProbeError as error:
+        raise refused(error, f"endpoint that is open in a {what}") from error
 
 
 def reboot(context: Context, pt: Passthrough) -> None:
@@ -241,12 +276,11 @@ def _boot_id(probe: Probe) -> str:
 # -- hot-plug
 
 
-def unplugged(
-    context: Context, probe: Probe, endpoint: EndpointFunction, unplug: Unplug
-) -> None:
+def unplugged(subject: Subject, unplug: Unplug) -> None:
     """Wait until an endpoint is gone from the guest, and see that nothing is left."""
+    probe, endpoint = subject.probe, subject.endpoint
     try:
-        context.wait_for_unplug(unplug)
+        subject.context.wait_for_unplug(unplug)
     except MachineError as error:
         raise CheckFailed(
             f"the guest does not give {endpoint.bdf} back",
@@ -257,13 +291,14 @@ def unplugged(
     expect(_is_there(probe, endpoint.bdf), False, f"{endpoint.bdf} is still in sysfs")
 
 
-def plug(context: Context, probe: Probe, endpoint: EndpointFunction) -> None:
-    """Plug an endpoint in, and wait until the guest has it.
+def plug(subject: Subject) -> None:
+    """Plug an endpoint in, wait until the guest has it, and bind it to vfio-pci.
 
     :raise CheckFailed: When the guest does not find it.
     """
+    probe, endpoint = subject.probe, subject.endpoint
     probe.call("dmesg", clear=1)
-    context.plug(endpoint)
+    subject.context.plug(endpoint)
     deadline = time.monotonic() + _PLUG_TIMEOUT
     while not _is_there(probe, endpoint.bdf):
         if time.monotonic() > deadline:
@@ -276,6 +311,7 @@ def plug(context: Context, probe: Probe, endpoint: EndpointFunction) -> None:
         find_message(probe, endpoint.bdf, timeout=0.2)
     # It is in sysfs before it can be bound. A scan waits for the one that goes on.
     probe.call("write", path="/sys/bus/pci/rescan", data="1")
+    ensure_bound(probe, endpoint)
 
 
 def _is_there(probe: Probe, bdf: str) -> bool:
@@ -284,39 +320,28 @@ def _is_there(probe: Probe, bdf: str) -> bool:
     return bdf in names
 
 
-def hot_plug(
-    context: Context,
-    probe: Probe,
-    endpoint: EndpointFunction,
-    mode: Mode,
-    reasons: FaultReasons,
-) -> None:
+def hot_plug(subject: Subject) -> None:
     """Unplug and plug an endpoint: bound to vfio-pci and idle, then without driver."""
+    probe, endpoint = subject.probe, subject.endpoint
     for driver in (VFIO_DRIVER, None):
         if driver is None:
             probe.call("unbind", bdf=endpoint.bdf)
-        unplugged(context, probe, endpoint, context.unplug(endpoint))
-        plug(context, probe, endpoint)
-        ensure_bound(probe, endpoint)
+        unplugged(subject, subject.context.unplug(endpoint))
+        plug(subject)
         if find_group(probe, endpoint.bdf) is None:
             raise CheckFailed(f"plugged in again, {endpoint.bdf} is in no IOMMU group")
-        works(probe, endpoint, mode, reasons)
+        works(subject)
 
 
-def unplug_in_use(
-    context: Context,
-    probe: Probe,
-    endpoint: EndpointFunction,
-    mode: Mode,
-    reasons: FaultReasons,
-) -> None:
+def unplug_in_use(subject: Subject) -> None:
     """Unplug an endpoint that is open: it stays until it is closed, and works."""
-    pt = Passthrough(probe, endpoint, mode, device="again")
+    probe, endpoint = subject.probe, subject.endpoint
+    pt = Passthrough(probe, endpoint, subject.mode, device="again")
     pt.open()
     with mapped(pt, "page", PAGE, flags="rw", byte=GUARD) as page:
         pt.expect_dma("fill", page, PAGE, operand=0)
         probe.call("dmesg", clear=1)
-        unplug = context.unplug(endpoint)
+        unplug = subject.context.unplug(endpoint)
         if find_message(probe, _UNPLUG_WAITS, timeout=_PLUG_TIMEOUT) is None:
             raise CheckFailed(
                 "vfio-pci does not say that the unplug waits for the user",
@@ -328,7 +353,6 @@ def unplug_in_use(
         pt.expect_dma("fill", page, PAGE, operand=0)
         pt.expect_untouched("page", 0)
     pt.close()
-    unplugged(context, probe, endpoint, unplug)
-    plug(context, probe, endpoint)
-    ensure_bound(probe, endpoint)
-    works(probe, endpoint, mode, reasons)
+    unplugged(subject, unplug)
+    plug(subject)
+    works(subject)

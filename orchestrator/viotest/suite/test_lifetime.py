@@ -15,10 +15,13 @@ from viotest.scenario.model import Place
 from viotest.suite import lifetime
 from viotest.suite.binding import ensure_bound
 from viotest.suite.judgement import refused
+from viotest.suite.lifetime import Subject
 from viotest.suite.observe import DeviceWatch
 from viotest.suite.passthrough import Passthrough
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from viotest.guest.probe import Probe
     from viotest.scenario.model import EndpointFunction, Mode
     from viotest.suite.binding import Binding
@@ -26,135 +29,88 @@ if TYPE_CHECKING:
     from viotest.suite.context import Context
     from viotest.suite.steps import FaultReasons
 
-
-@pytest.fixture
-def idle(
-    probe: Probe, opener: Opener, bound: Binding, endpoint: EndpointFunction
-) -> EndpointFunction:
-    """The endpoint under test, bound to vfio-pci and not open."""
-    opener.close()
-    ensure_bound(probe, endpoint)
-    return endpoint
+    Prepare = Callable[[EndpointFunction], Subject]
 
 
 @pytest.fixture
-def pluggable(
-    probe: Probe, opener: Opener, bound: Binding, engines: tuple[EndpointFunction, ...]
-) -> EndpointFunction:
-    """A dma engine that may be unplugged, bound to vfio-pci and not open."""
+def prepare(
+    viotest_context: Context,
+    probe: Probe,
+    opener: Opener,
+    bound: Binding,
+    offered: Mode,
+    fault_reasons: FaultReasons,
+) -> Prepare:
+    """Bind an endpoint to vfio-pci, with nothing open."""
+
+    def prepare(endpoint: EndpointFunction) -> Subject:
+        opener.close()
+        ensure_bound(probe, endpoint)
+        return Subject(viotest_context, probe, endpoint, offered, fault_reasons)
+
+    return prepare
+
+
+@pytest.fixture
+def idle(prepare: Prepare, endpoint: EndpointFunction) -> Subject:
+    """The endpoint under test."""
+    return prepare(endpoint)
+
+
+@pytest.fixture
+def pluggable(prepare: Prepare, engines: tuple[EndpointFunction, ...]) -> Subject:
+    """A dma engine that may be unplugged."""
     for one in engines:
         if one.spec.place is Place.HOTPLUG:
-            opener.close()
-            ensure_bound(probe, one)
-            return one
+            return prepare(one)
     pytest.skip(
         "needs a dma engine that may be unplugged:"
         " --endpoint dma-engine@hotplug, or --endpoint standard"
     )
 
 
-def test_rebind_often(
-    viotest_context: Context,
-    probe: Probe,
-    idle: EndpointFunction,
-    offered: Mode,
-    fault_reasons: FaultReasons,
-) -> None:
-    lifetime.rebind_often(viotest_context, idle)
-    lifetime.works(probe, idle, offered, fault_reasons)
+def test_rebind_often(idle: Subject) -> None:
+    lifetime.rebind_often(idle.context, idle.endpoint)
+    lifetime.works(idle)
 
 
-def test_removal(
-    viotest_context: Context,
-    probe: Probe,
-    idle: EndpointFunction,
-    offered: Mode,
-    fault_reasons: FaultReasons,
-) -> None:
-    lifetime.remove(viotest_context, probe, idle)
-    lifetime.rescan(probe, idle)
-    lifetime.works(probe, idle, offered, fault_reasons)
+def test_removal(idle: Subject) -> None:
+    lifetime.remove(idle)
+    lifetime.rescan(idle)
+    lifetime.works(idle)
 
 
-def test_kill_in_flight(
-    viotest_context: Context,
-    probe: Probe,
-    idle: EndpointFunction,
-    offered: Mode,
-    fault_reasons: FaultReasons,
-) -> None:
-    watch = DeviceWatch(viotest_context.device_log())
-    with viotest_context.start_probe() as user:
-        pt = Passthrough(user.probe, idle, offered)
+def test_kill_in_flight(idle: Subject) -> None:
+    watch = DeviceWatch(idle.context.device_log())
+    with idle.context.start_probe() as user:
+        pt = Passthrough(user.probe, idle.endpoint, idle.mode)
         try:
             pt.open()
             lifetime.kill_in_flight(user, pt, watch)
         except ProbeError as error:
             raise refused(error, "DMA of a second process") from error
-    lifetime.works(probe, idle, offered, fault_reasons)
+    lifetime.works(idle)
 
 
-def test_hot_plug(
-    viotest_context: Context,
-    probe: Probe,
-    pluggable: EndpointFunction,
-    offered: Mode,
-    fault_reasons: FaultReasons,
-) -> None:
-    lifetime.hot_plug(viotest_context, probe, pluggable, offered, fault_reasons)
+def test_hot_plug(pluggable: Subject) -> None:
+    lifetime.hot_plug(pluggable)
 
 
-def test_unplug_in_use(
-    viotest_context: Context,
-    probe: Probe,
-    pluggable: EndpointFunction,
-    offered: Mode,
-    fault_reasons: FaultReasons,
-) -> None:
-    lifetime.unplug_in_use(viotest_context, probe, pluggable, offered, fault_reasons)
+def test_unplug_in_use(pluggable: Subject) -> None:
+    lifetime.unplug_in_use(pluggable)
 
 
-def test_reboot(
-    viotest_context: Context,
-    probe: Probe,
-    idle: EndpointFunction,
-    offered: Mode,
-    fault_reasons: FaultReasons,
-) -> None:
-    pt = Passthrough(probe, idle, offered)
-    try:
-        pt.open()
-        try:
-            lifetime.reboot(viotest_context, pt)
-        finally:
-            # For what comes after, whatever came of it.
-            ensure_bound(probe, idle)
-    except ProbeError as error:
-        raise refused(error, "endpoint that is open in a reboot") from error
-    lifetime.works(probe, idle, offered, fault_reasons)
+def test_reboot(idle: Subject) -> None:
+    lifetime.boot_again(idle, lifetime.reboot, "reboot")
+    lifetime.works(idle)
 
 
-def test_kexec(
-    viotest_context: Context,
-    probe: Probe,
-    idle: EndpointFunction,
-    offered: Mode,
-    fault_reasons: FaultReasons,
-) -> None:
+def test_kexec(idle: Subject) -> None:
     # Without the second the image cannot be loaded above 4 GiB: ENOEXEC.
     for option in ("CONFIG_KEXEC_FILE", "CONFIG_RELOCATABLE"):
-        if viotest_context.kernel_config.get(option) not in (None, "y"):
+        if idle.context.kernel_config.get(option) not in (None, "y"):
             pytest.skip(f"this kernel lacks {option}")
-    if viotest_context.bzimage is None:
+    if idle.context.bzimage is None:
         pytest.skip("kexec takes a bzImage, and --kernel is none")
-    pt = Passthrough(probe, idle, offered)
-    try:
-        pt.open()
-        try:
-            lifetime.kexec(viotest_context, pt)
-        finally:
-            # For what comes after, whatever came of it.
-            ensure_bound(probe, idle)
-    except ProbeError as error:
-        raise refused(error, "endpoint that is open in a kexec") from error
-    lifetime.works(probe, idle, offered, fault_reasons)
+    lifetime.boot_again(idle, lifetime.kexec, "kexec")
+    lifetime.works(idle)
