@@ -10,17 +10,17 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.core.conftest import CORE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.core.conftest import CoreMake
 
-CORE = Path(__file__).resolve().parents[2] / "device" / "core"
 PROGRAMS = sorted(path.stem for path in (CORE / "tests").glob("test_*.c"))
 PLAN = re.compile(r"1\.\.(\d+)")
 RESULT = re.compile(r"(?P<failed>not )?ok (?P<number>\d+)")

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.core.conftest import CORE
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.core.conftest import CoreMake
 
-CORE = Path(__file__).resolve().parents[2] / "device" / "core"
 TARGETS = sorted(path.stem for path in (CORE / "fuzz").glob("fuzz_*.c"))
 SECONDS = 20
 NIGHTLY_SECONDS = 600

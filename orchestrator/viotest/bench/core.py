@@ -160,12 +160,9 @@ def _requests(figures: Sequence[Mapping[str, Any]]) -> Section:
             )
             for size in _SIZES
         ]
-        aim = (
-            Aim(Bound.AT_LEAST, _MAP_RATE, absolute=True) if request == "map" else None
-        )
         for name, rate in zip(_SIZES.values(), rates, strict=True):
             what = f"{request.upper()}, {name} mappings"
-            rows.append(Row(what, rate, rates[0], _point(rate / rates[0]), aim))
+            rows.append(_rate_row(what, request, rate, rates[0]))
     memory = _value(_find(figures, bench="memory"), "bytes_per_mapping")
     return Section(
         key="b",
@@ -176,6 +173,12 @@ def _requests(figures: Sequence[Mapping[str, Any]]) -> Section:
         rows=tuple(rows),
         notes=(f"{memory:.0f} bytes of memory for each mapping",),
     )
+
+
+# A rate beside another one; that of MAP has an aim wherever it is shown.
+def _rate_row(what: str, request: str, rate: float, other: float) -> Row:
+    aim = Aim(Bound.AT_LEAST, _MAP_RATE, absolute=True) if request == "map" else None
+    return Row(what, rate, other, _point(rate / other), aim)
 
 
 def _dma(figures: Sequence[Mapping[str, Any]]) -> Section:
@@ -230,8 +233,7 @@ def _replay(figures: Sequence[Mapping[str, Any]]) -> Section:
         name = str(figure.get("request"))
         what = "all" if name == _ALL_REQUESTS else name.upper()
         rate = _value(figure, "requests_per_second")
-        aim = Aim(Bound.AT_LEAST, _MAP_RATE, absolute=True) if name == "map" else None
-        rows.append(Row(what, rate, total, _point(rate / total), aim))
+        rows.append(_rate_row(what, name, rate, total))
         counts.append(f"{what} {_value(figure, 'count'):.0f}")
     return Section(
         key="e",

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from viotest.cli.common import STDOUT, check_writable
 from viotest.cli.run import scenario_from
 from viotest.errors import UntestableError, UsageError
 from viotest.folding import width_of
@@ -27,7 +28,6 @@ JSON_FILE = "bench.json"
 PLOT_FILE = "requests.svg"
 TRACE_FILE = "trace.jsonl"
 
-_STDOUT = "-"
 _AFTER = " Arguments after -- are options of `viotest run`."
 _EPILOG = """\
 A figure that misses its aim is no error: the exit status is 0 if everything
@@ -136,7 +136,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     from viotest.bench import runs
 
     _check_range("--runs", arguments.runs, 1, 1000)
-    _check_writable(arguments.json)
+    check_writable(arguments.json)
     samples = []
     # One run that does not count: it may fetch, build, or prove KVM.
     for i in range(arguments.runs + 1):
@@ -154,7 +154,7 @@ def guest_command(arguments: argparse.Namespace) -> int:
 
     :raise ViotestError: As :func:`viotest.bench.guest.measure`.
     """
-    _check_writable(arguments.json)
+    check_writable(arguments.json)
     _put_sections(arguments.json, [_guest(arguments)])
     return 0
 
@@ -165,7 +165,7 @@ def core_command(arguments: argparse.Namespace) -> int:
     :raise ViotestError: When the programs cannot be built, or one fails.
     """
     for name in (arguments.json, arguments.plot):
-        _check_writable(name)
+        check_writable(name)
     from viotest.bench.core import core_sections, growth_plot
 
     figures = _core(arguments, _trace(arguments.trace))
@@ -248,23 +248,14 @@ def _put_sections(json_name: str | None, sections: list[Section]) -> None:
 
 
 def _put(json_name: str | None, document: str, table: str) -> None:
-    sys.stdout.write(document if json_name == _STDOUT else table)
-    if json_name not in (None, _STDOUT):
+    sys.stdout.write(document if json_name == STDOUT else table)
+    if json_name not in (None, STDOUT):
         _write(str(json_name), document)
 
 
 def _check_range(option: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise UsageError(f"{option} {value}: out of range", hint=f"{low} to {high}")
-
-
-# Before anything is started: a result that cannot be kept is lost.
-def _check_writable(name: str | None) -> None:
-    if name in (None, _STDOUT):
-        return
-    path = Path(str(name))
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{name}: is no file that could be written")
 
 
 def _write(name: str, content: str) -> None:
