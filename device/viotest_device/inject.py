@@ -28,6 +28,7 @@ ACTIONS = (
     "leak-domain",
     "lose-fault",
     "drop-interrupt",
+    "ignore-reset",
 )
 #: Request types by number (virtio 1.2, 5.13.6), 0 for any of them.
 REQUESTS = ("any", "attach", "detach", "map", "unmap", "probe")

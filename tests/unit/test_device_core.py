@@ -191,4 +191,8 @@ def test_every_mutant_says_what_must_be_noticed() -> None:
 
 def test_mutants_of_endpoints_are_some_of_all() -> None:
     assert core.mutants(of_endpoints=True).items() < core.mutants().items()
-    assert set(core.mutants(of_endpoints=True)) == {"drop-interrupt"}
+    assert set(core.mutants(of_endpoints=True)) == {
+        "drop-interrupt",
+        "ignore-reset",
+        "lose-rare-interrupt",
+    }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ from viotest.suite.catalog import NAMES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PAGE = Path(__file__).parents[2] / "docs" / "mutants.md"
 PATCHES = sorted(Path(str(resources.files("viotest.guest_images"))).glob("mutants/*"))
 MUTANT = Mutant(Kind.DEVICE, "it", "breaks", Aim(("unmap", "dma-*")))
 
@@ -79,6 +81,19 @@ def test_patch_says_what_is_aimed_at_it(path: Path) -> None:
 @pytest.mark.parametrize("name", DEVICE_AIMS)
 def test_defect_of_the_device_is_aimed_at(name: str) -> None:
     expect_aimed(DEVICE_AIMS[name])
+
+
+def test_every_check_is_aimed_at_by_what_its_page_says_it_caught() -> None:
+    aimed: dict[str, set[str]] = {name: set() for name in NAMES}
+    for mutant in (*map(parse_patch, PATCHES), *device_mutants(device_command())):
+        for check in mutant.checks:
+            aimed[check].add(mutant.name)
+    section = PAGE.read_text().partition("## Each check has failed")[2]
+    rows = re.findall(r"^\| `(\S+)` \| (.+) \|$", section, re.MULTILINE)
+    assert [check for check, _ in rows] == list(NAMES)
+    for check, caught in rows:
+        names = set(caught.split(", "))
+        assert names <= aimed[check], f"{check}: {names - aimed[check]} not aimed at it"
 
 
 def expect_aimed(aim: Aim) -> None:

@@ -239,7 +239,9 @@ enum viommu_inject_action {
 	/* With what the device tells by itself: */
 	VIOMMU_INJECT_LOSE_FAULT = 11,
 	VIOMMU_INJECT_DROP_INTERRUPT = 12,
-	VIOMMU_INJECT_NR_ACTIONS = 13,
+	/* With an endpoint's reset by its client or by FLR: */
+	VIOMMU_INJECT_IGNORE_RESET = 13, /* it goes on as it was, and logs nothing */
+	VIOMMU_INJECT_NR_ACTIONS = 14,
 };
 
 struct viommu_inject_rule {

@@ -16,6 +16,14 @@ static const struct endpoint_model *const models[VIOMMU_NR_MODELS] = {
 	[VIOMMU_MODEL_NVME] = &nvme_model,
 };
 
+static bool ignores_reset(void *opaque)
+{
+	const struct endpoint *endpoint = opaque;
+	const struct inject_target target = { .endpoint = endpoint->id, .domain = -1 };
+
+	return inject_hit(&endpoint->ctx->inject, VIOMMU_INJECT_IGNORE_RESET, &target, NULL);
+}
+
 static int create_vfu(struct endpoint *endpoint, const struct viommu_endpoint_config *config,
 		      unsigned nr_vectors)
 {
@@ -31,6 +39,7 @@ static int create_vfu(struct endpoint *endpoint, const struct viommu_endpoint_co
 		vfu_config.nr_msi = 0;
 	else if (vfu_config.nr_msi)
 		vfu_config.nr_msi = 1u << (31 - __builtin_clz(nr_vectors));
+	vfu_config.ops.ignores_reset = ignores_reset;
 	vfu_config.opaque = endpoint;
 	vfu_config.reactor = endpoint->ctx->reactor;
 	vfu_config.log = endpoint->ctx->log;

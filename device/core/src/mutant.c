@@ -46,6 +46,18 @@ static const struct viommu_mutant_info mutant_table[] = {
 		RULE(DROP_INTERRUPT),
 	},
 	{
+		"lose-rare-interrupt",
+		"of many thousand interrupts one never comes",
+		true,
+		RULE(DROP_INTERRUPT, .after = 10000, .count = 1),
+	},
+	{
+		"ignore-reset",
+		"a reset of an endpoint is acknowledged, and its registers are as before",
+		true,
+		RULE(IGNORE_RESET),
+	},
+	{
 		"accept-map-ignore",
 		"MAP answers OK, and DMA to the mapped address is refused",
 		false,
@@ -86,6 +98,13 @@ static const struct viommu_mutant_info mutant_table[] = {
 		"MAP answers DEVERR to a request with nothing wrong in it",
 		false,
 		RULE(STATUS, ON(MAP), .parameter = VIRTIO_IOMMU_S_DEVERR, LATE),
+	},
+	{
+		"fail-rare-map",
+		"of many thousand MAP requests one is answered NOMEM",
+		false,
+		RULE(STATUS, ON(MAP), .parameter = VIRTIO_IOMMU_S_NOMEM, .after = 50000,
+		     .count = 1),
 	},
 	{
 		"slow-unmap",

@@ -48,6 +48,9 @@ void vfu_reset(struct vfu *vfu, enum viommu_reset_kind kind)
 {
 	const struct vfu_ops *ops = &vfu->config.ops;
 
+	if (kind != VIOMMU_RESET_LOST && ops->ignores_reset &&
+	    ops->ignores_reset(vfu->config.opaque))
+		return;
 	pci_config_reset(&vfu->pci);
 	irqs_reset(vfu->irqs);
 	vfu_set_bus_master(vfu, false);

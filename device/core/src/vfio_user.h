@@ -38,6 +38,8 @@ struct vfu_ops {
 	 * before the call.
 	 */
 	void (*reset)(void *opaque, enum viommu_reset_kind kind);
+	/* DEVICE or FLR is about to be left out, as a defect has it. May be NULL. */
+	bool (*ignores_reset)(void *opaque);
 	/* Bus mastering changed; vfu_bus_master() gives the new value already. */
 	void (*bus_master)(void *opaque, bool on);
 	/*

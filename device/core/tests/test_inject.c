@@ -336,6 +336,23 @@ TEST(interrupts_are_dropped_for_one_endpoint_only)
 	rig_stop(&rig);
 }
 
+TEST(reset_is_ignored_by_one_endpoint_only)
+{
+	uint64_t before;
+
+	start_both();
+	before = rig_counter(&rig, VIOMMU_COUNT_RESETS);
+	for (unsigned i = 0; i < 2; i++)
+		rig_ep_write(&rig, i, DMA_ENGINE_SCRATCH, 0x1234, 4);
+	add_for(RULE(IGNORE_RESET), RIG_ID0, -1);
+	for (unsigned i = 0; i < 2; i++)
+		CHECK_EQ(client_reset(rig.endpoints[i]), 0);
+	CHECK_EQ(rig_ep_read(&rig, 0, DMA_ENGINE_SCRATCH, 4), 0x1234);
+	CHECK_EQ(rig_ep_read(&rig, 1, DMA_ENGINE_SCRATCH, 4), 0);
+	CHECK_EQ(rig_counter(&rig, VIOMMU_COUNT_RESETS), before + 1);
+	rig_stop(&rig);
+}
+
 /* --- death --- */
 
 static void remove_sockets(const char *dir)

@@ -26,14 +26,20 @@ class Aim:
 
 
 _DMA = ("dma-read", "dma-write", "dma-copy")
+_NATIVE = ("nvme-image", "nvme-passthrough", "ioat-dmatest", "ioat-passthrough")
 
 DEVICE_AIMS: dict[str, Aim] = {
-    "ignore-unmap": Aim(("unmap", "unmap-race")),
+    "ignore-unmap": Aim(("unmap", "unmap-race", "race-long", "nested")),
     "ignore-permissions": Aim(("fault-permission",)),
-    "translate-off-by-page": Aim(_DMA),
+    "translate-off-by-page": Aim((*_DMA, *_NATIVE, "nested")),
     "lose-fault-event": Aim(("fault-unmapped", "fault-permission", "fault-event")),
-    "drop-interrupt": Aim(("interrupt", "intx", "msi", "msi-by-dma", "irq-storm")),
-    "accept-map-ignore": Aim(_DMA),
+    "drop-interrupt": Aim(
+        ("interrupt", "intx", "msi", "msi-by-dma", "irq-storm", "nested")
+    ),
+    # Later than all that the shorter checks of interrupts ask for together.
+    "lose-rare-interrupt": Aim(("irq-storm-long",)),
+    "ignore-reset": Aim(("flr", "reboot")),
+    "accept-map-ignore": Aim((*_DMA, *_NATIVE, "nested")),
     "ignore-detach": Aim(("removal",)),
     "ignore-attach": Aim(_DMA),
     "empty-probe": Aim(("iova-ranges",)),
@@ -42,6 +48,7 @@ DEVICE_AIMS: dict[str, Aim] = {
     # The guest's virtqueue is broken after it, and its next request never ends.
     "answer-twice": Aim((*_DMA, "unmap")),
     "fail-map": Aim(_DMA),
+    "fail-rare-map": Aim(("map-64k",)),
     "slow-unmap": Aim(("unmap-time",)),
     "drop-request": Aim(_DMA),
     "leak-between-domains": Aim(("isolation",)),
