@@ -19,6 +19,7 @@ from viotest.campaign.causes import blames_guest, cause_of
 from viotest.campaign.evidence import Evidence
 from viotest.errors import UsageError, ViotestError
 from viotest.guest.probe import ProbeError
+from viotest.interrupts import INTERRUPTS
 from viotest.report.results import CheckResult, Outcome
 from viotest.scenario.model import Phase
 from viotest.suite.catalog import NAMES, check_of_test
@@ -118,6 +119,7 @@ class Collector:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         """Have a guest ready, or leave the check out; put it on the timeline."""
+        INTERRUPTS.check()
         if not self._ready(mode_of(item)):
             return True
         item.config.stash[CONTEXT] = self._session

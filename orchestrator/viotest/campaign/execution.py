@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from viotest.campaign.causes import cause_of
 from viotest.campaign.guests import Guests
 from viotest.errors import UsageError, ViotestError
+from viotest.interrupts import INTERRUPTS
 from viotest.report.results import Category, Cause
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Execution:
         """Boot, check, end; what breaks is kept as a loss."""
         outcome, guests = self._outcome, self._guests
         try:
-            with guests:
+            with INTERRUPTS.deferred(), guests:
                 guests.start()
                 self._put_checks()
                 outcome.marks["verdict"] = self._timeline.mark("verdict")

@@ -6,9 +6,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,17 +21,15 @@ from viotest.cli.run import add_run_parser
 from viotest.cli.trace import add_trace_parser
 from viotest.errors import UsageError, ViotestError
 from viotest.folding import fold, width_of
+from viotest.interrupts import INTERRUPTS
 from viotest.scenario.options import unknown_variables
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from types import FrameType
 
 EXIT_USAGE = 2
 EXIT_UNTESTABLE = 125
-
-_POLITE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _parser() -> Parser:
@@ -63,40 +59,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-class _Interrupts:
-    """Turns polite signals into KeyboardInterrupt, once per wish.
-
-    An impatient second Ctrl-C must not tear the clean-up of the first apart. And
-    Python may swallow an exception that is raised in a destructor: the wish is
-    remembered, so that the exit code tells of it.
-    """
-
-    #: Seconds in which a repeated signal is the same wish.
-    _SAME_WISH = 2.0
-
-    def __init__(self) -> None:
-        self.seen = False
-        self._last = float("-inf")
-
-    def install(self) -> None:
-        """Listen, but not to what our parent told us to ignore (nohup, ``&``)."""
-        for number in _POLITE:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._take)
-
-    def end(self) -> None:
-        """Listen no more: all that is left is to exit."""
-        for number in _POLITE:
-            signal.signal(number, signal.SIG_IGN)
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        self.seen = True
-        now = time.monotonic()
-        if now - self._last > self._SAME_WISH:
-            self._last = now
-            raise KeyboardInterrupt
-
-
 def _say(error: object) -> None:
     line = f"viotest: {error}"
     print(fold(line, width_of(sys.stderr), 9), file=sys.stderr)
@@ -109,18 +71,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: 0 passed, 1 a check failed, 2 bad usage, 125 could not be tested, 130
         interrupted.
     """
-    interrupts = _Interrupts()
-    interrupts.install()
+    INTERRUPTS.install()
     said: list[str] = []
     try:
-        status = _guarded(argv, interrupts)
+        status = _guarded(argv)
     except KeyboardInterrupt as interrupt:
-        interrupts.seen = True
+        INTERRUPTS.seen = True
         # Where something was recorded it says where.
         said = [str(word) for word in interrupt.args]
     finally:
-        interrupts.end()
-    if interrupts.seen:
+        INTERRUPTS.end()
+    if INTERRUPTS.seen:
         _say("; ".join(["interrupted", "nothing was left running", *said]))
         return EXIT_INTERRUPTED
     return status
@@ -137,7 +98,7 @@ def _check_surroundings() -> None:
         ) from error
 
 
-def _guarded(argv: Sequence[str] | None, interrupts: _Interrupts) -> int:
+def _guarded(argv: Sequence[str] | None) -> int:
     debug = bool(os.environ.get("VIOTEST_DEBUG"))
     if debug:
         logging.basicConfig(level=logging.DEBUG)
@@ -156,6 +117,6 @@ def _guarded(argv: Sequence[str] | None, interrupts: _Interrupts) -> int:
         if debug:
             raise
         # An interrupt may surface as anything, deep in somebody's start-up code.
-        if not interrupts.seen:
+        if not INTERRUPTS.seen:
             _say(f"{type(error).__name__}: {error} (VIOTEST_DEBUG=1 shows where)")
         return EXIT_UNTESTABLE

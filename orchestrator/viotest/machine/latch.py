@@ -7,7 +7,10 @@ import math
 import os
 import select
 import threading
+import time
 from typing import TYPE_CHECKING
+
+from viotest.interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,10 +67,22 @@ def wait_readable(fds: Iterable[int], timeout: float) -> set[int]:
     :param fds: What to wait for.
     :param timeout: Seconds; at or below 0 only looks.
     :return: Those that are ready; empty when the time is over.
+    :raise KeyboardInterrupt: When the user wants to wait no longer.
     """
     poll = select.poll()
     for fd in fds:
         poll.register(fd, select.POLLIN)
-    # Rounded up: rounding down spins through the last millisecond.
-    ready = poll.poll(max(0, math.ceil(timeout * 1000)))
-    return {fd for fd, _ in ready}
+    wish = INTERRUPTS.fileno()
+    if wish >= 0:
+        poll.register(wish, select.POLLIN)
+    until = time.monotonic() + timeout
+    while True:
+        # Rounded up: rounding down spins through the last millisecond.
+        left = max(0, math.ceil((until - time.monotonic()) * 1000))
+        ready = {fd for fd, _ in poll.poll(left)}
+        if wish not in ready:
+            return ready
+        INTERRUPTS.check()
+        # The repetition of a signal that was obeyed before.
+        if ready != {wish}:
+            return ready - {wish}

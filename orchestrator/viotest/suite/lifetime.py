@@ -143,9 +143,11 @@ def rescan(subject: Subject) -> None:
 
 # -- a user that dies
 
-# One buffer, mapped again and again, makes a range that takes seconds to write.
+# One buffer, mapped again and again, makes a range that takes long to write.
 _BUFFER = 32 * MIB
 _NR_MAPS = 16
+# Of a kexec, which takes seconds: to a guest the writes are 10 GiB/s and more.
+_NR_KEXEC_MAPS = 16 * _NR_MAPS
 _NR_TRANSACTIONS = 16
 
 
