@@ -92,10 +92,12 @@ class Interrupts:
         return self._pipe[0] if in_main else -1
 
     def check(self) -> None:
-        """Let a wish that waits strike here.
+        """Let a wish that waits strike here; without :meth:`deferred` none waits.
 
         :raise KeyboardInterrupt: When there is one.
         """
+        if self._pipe[0] < 0:
+            return
         with contextlib.suppress(BlockingIOError):
             os.read(self._pipe[0], select.PIPE_BUF)
         if self._waits:

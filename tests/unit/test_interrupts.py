@@ -55,6 +55,12 @@ def test_wish_strikes_at_once(interrupts: Interrupts, number: signal.Signals) ->
     assert interrupts.seen
 
 
+def test_none_waits_where_it_strikes_at_once(interrupts: Interrupts) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        strike()
+    interrupts.check()
+
+
 def test_deferred_wish_strikes_in_a_wait_and_only_once(interrupts: Interrupts) -> None:
     cleaned: list[set[int]] = []
 
