@@ -237,7 +237,7 @@ UNTESTED = Trial(MUTANT, Fate.UNTESTED)
     ],
 )
 def test_exit_code(verdict: str, trials: Sequence[Trial], code: int) -> None:
-    assert exit_code(Clean(result(verdict)), trials) == code
+    assert exit_code(Clean((result(verdict),)), trials) == code
 
 
 # -- the runs, with a program of ours in the place of viotest
@@ -254,10 +254,14 @@ if arguments[0] == "kernel":
 out = pathlib.Path(arguments[arguments.index("--out") + 1])
 if "no-result" not in arguments:
     out.mkdir()
+    names = [a.partition("=")[2] for a in arguments if a.startswith("--check=")]
     outcome = "fail" if "--device-mutant" in arguments else "pass"
-    check = {"id": "unmap[m]", "name": "unmap", "outcome": outcome, "reason": "why"}
-    (out / "results.json").write_text(json.dumps({"verdict": "FAIL", "cause": None,
-        "seconds": 1, "checks": [check], "arguments": arguments}))
+    checks = [{"id": f"{name}[m]", "name": name, "reason": "why",
+        "outcome": "skip" if name == "reattach" else outcome}
+        for name in names or ["unmap"]]
+    verdict = "FAIL" if outcome == "fail" else "PASS"
+    (out / "results.json").write_text(json.dumps({"verdict": verdict, "cause": None,
+        "seconds": 1, "checks": checks, "arguments": arguments}))
 """
 
 
@@ -294,9 +298,10 @@ def test_each_mutant_has_a_run_of_its_own(campaign: Campaign, tmp_path: Path) ->
 
 
 def test_check_that_cannot_be_put_here_explains_its_mutant(campaign: Campaign) -> None:
-    campaign.run_clean()
-    # The fake's clean run has the check unmap only.
-    elsewhere = campaign.try_one(device_mutant("a", Aim(("reattach",))))
+    mutant = device_mutant("a", Aim(("reattach",)))
+    campaign.run_clean([mutant])
+    # The fake skips it.
+    elsewhere = campaign.try_one(mutant)
     assert elsewhere.fate is Fate.EXPLAINED
     assert "reattach" in elsewhere.text
     assert campaign.try_one(device_mutant("b")).fate is Fate.KILLED
@@ -308,6 +313,27 @@ def test_whole_suite_is_the_default(tmp_path: Path) -> None:
     Campaign(trials(tmp_path, quick=False), command).try_one(device_mutant("a"))
     said = (tmp_path / "device-a/stdout.txt").read_text()
     assert "--check" not in said
+
+
+def test_check_that_is_only_put_by_name_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fake.py").write_text(FAKE)
+    command = (sys.executable, f"{tmp_path / 'fake.py'}")
+    campaign = Campaign(trials(tmp_path, quick=False), command)
+    # The fake's whole suite is unmap.
+    usual, rare = device_mutant("a"), device_mutant("b", Aim(("kexec",)))
+    clean = campaign.run_clean([usual, rare])
+    assert clean.outcomes == {"unmap": "pass", "kexec": "pass"}
+    assert (clean.verdict, clean.seconds) == ("PASS", 2)
+    assert campaign.try_one(rare).caught == ("kexec",)
+    campaign.try_one(usual)
+    assert "--check" not in (tmp_path / "device-a/stdout.txt").read_text()
+
+
+def test_clean_kernel_that_fails_a_check_by_name_has_failed() -> None:
+    clean = Clean((result("PASS", ("unmap", "pass")), result("FAIL", cause="fail: x")))
+    assert clean.verdict == "FAIL"
+    assert clean.decisive["cause"]["text"] == "x"
+    assert exit_code(clean, [KILLED]) == 1
 
 
 def test_kernel_mutant_is_built_and_used(campaign: Campaign, tmp_path: Path) -> None:

@@ -64,19 +64,31 @@ class Trials:
 
 @dataclass(frozen=True)
 class Clean:
-    """The run without any mutant."""
+    """What there is without any mutant."""
 
-    results: Mapping[str, Any]
+    #: The results of the whole suite, then of the checks that it only puts by name, if
+    #: a mutant needs any.
+    runs: tuple[Mapping[str, Any], ...]
 
     @property
-    def passed(self) -> bool:
-        """Nothing failed."""
-        return bool(self.results["verdict"] == "PASS")
+    def decisive(self) -> Mapping[str, Any]:
+        """The results of the first run that did not pass, or of the first."""
+        return next((r for r in self.runs if r["verdict"] != "PASS"), self.runs[0])
+
+    @property
+    def verdict(self) -> str:
+        """``PASS`` if every run passed."""
+        return str(self.decisive["verdict"])
+
+    @property
+    def seconds(self) -> float:
+        """How long the runs took."""
+        return float(sum(results["seconds"] for results in self.runs))
 
     @property
     def outcomes(self) -> dict[str, str]:
-        """The worst outcome of each check."""
-        return worst_outcomes(self.results["checks"])
+        """The worst outcome of each check that was put."""
+        return worst_outcomes([c for results in self.runs for c in results["checks"]])
 
 
 class Campaign:
@@ -96,12 +108,19 @@ class Campaign:
         self._stopped = False
         self._clean: Clean | None = None
 
-    def run_clean(self) -> Clean:
-        """Run the whole suite with no mutant.
+    def run_clean(self, mutants: Sequence[Mutant] = ()) -> Clean:
+        """Run the whole suite with no mutant, and whatever else is to catch one.
 
+        :param mutants: Those to be tried. Checks that the suite only puts by name get
+            a second run, if nothing else is aimed at one of them.
         :raise UntestableError: When there is no result.
         """
-        self._clean = Clean(self._run("clean", ()))
+        self._clean = Clean((self._run("clean", ()),))
+        named = {name for mutant in mutants for name in self._by_name(mutant)}
+        if named:
+            chosen = [f"--check={name}" for name in sorted(named)]
+            results = self._run("clean-by-name", chosen)
+            self._clean = Clean((*self._clean.runs, results))
         return self._clean
 
     def try_all(
@@ -131,10 +150,7 @@ class Campaign:
 
     def try_one(self, mutant: Mutant) -> Trial:
         """Put one mutant on trial; what goes wrong is in the trial."""
-        debian = self._trials.kernel.startswith("debian:")
-        reason = unreachable(mutant, self._trials.reached, only_iommu=debian)
-        reason = reason or mutant.aim.unobservable
-        if reason:
+        if reason := self._reason(mutant):
             return Trial(mutant, Fate.EXPLAINED, text=reason)
         if self._trials.quick and not mutant.checks and not mutant.aim.cause:
             return Trial(mutant, Fate.SURVIVED, text=f"wanted: {mutant.aim.wanted}")
@@ -151,6 +167,19 @@ class Campaign:
             text = f"skipped on this kernel without the mutant, too: {names}"
             return dataclasses.replace(trial, fate=Fate.EXPLAINED, text=text)
         return trial
+
+    # The checks that are aimed at it, if the suite puts none of them unasked.
+    def _by_name(self, mutant: Mutant) -> list[str]:
+        if self._clean is None or self._reason(mutant):
+            return []
+        suite = worst_outcomes(self._clean.runs[0]["checks"])
+        return [] if suite.keys() & set(mutant.checks) else mutant.checks
+
+    # Why no run could catch it; empty if one could.
+    def _reason(self, mutant: Mutant) -> str:
+        debian = self._trials.kernel.startswith("debian:")
+        reason = unreachable(mutant, self._trials.reached, only_iommu=debian)
+        return reason or mutant.aim.unobservable
 
     # Nothing that is aimed at it can be asked of this kernel in these modes.
     def _never_put(self, mutant: Mutant) -> bool:
@@ -175,8 +204,8 @@ class Campaign:
     def _arguments(self, mutant: Mutant) -> list[str]:
         # What hangs once hangs again; what is left is worth one more guest.
         arguments = ["--reboots", "1", "--timeout", f"check={_CHECK_TIMEOUT}"]
-        if self._trials.quick:
-            arguments += [f"--check={name}" for name in mutant.checks]
+        chosen = mutant.checks if self._trials.quick else self._by_name(mutant)
+        arguments += [f"--check={name}" for name in chosen]
         if mutant.kind is Kind.DEVICE:
             return [*arguments, "--device-mutant", mutant.name]
         modules = self._build(mutant)
@@ -239,13 +268,14 @@ def _last(said: str) -> str:
 def exit_code(clean: Clean | None, trials: Sequence[Trial]) -> int:
     """Return 0 if each mutant was caught or explained, and nothing else failed.
 
-    :param clean: The run without a mutant; None if there was none.
+    :param clean: What there is without a mutant; None if nothing was run.
     :return: 1 for a survivor or a clean kernel that fails, 125 for what could not be
         tested.
     """
     fates = {trial.fate for trial in trials}
-    if Fate.SURVIVED in fates or (clean and clean.results["verdict"] == "FAIL"):
+    verdicts = [results["verdict"] for results in clean.runs] if clean else []
+    if Fate.SURVIVED in fates or "FAIL" in verdicts:
         return 1
-    if Fate.UNTESTED in fates or (clean and not clean.passed):
+    if Fate.UNTESTED in fates or any(verdict != "PASS" for verdict in verdicts):
         return 125
     return 0

@@ -187,7 +187,7 @@ def _try(
     started = time.monotonic()
     say = _Teller(len(mutants), sys.stderr if json_name == "-" else sys.stdout)
     campaign = Campaign(trials)
-    clean = campaign.run_clean()
+    clean = campaign.run_clean(mutants)
     say.clean(clean)
     tried = campaign.try_all(mutants, say.trial)
     table = _table(trials, release, clean, tried, time.monotonic() - started)
@@ -221,11 +221,9 @@ class _Teller:
         self._out = out
 
     def clean(self, clean: Clean) -> None:
-        seconds = clean.results["seconds"]
-        cause = clean.results["cause"]
+        cause = clean.decisive["cause"]
         text = f"  {cause['text']}" if cause else ""
-        verdict = clean.results["verdict"]
-        self._say(f"  no mutant: {verdict} in {seconds:.1f} s{text}")
+        self._say(f"  no mutant: {clean.verdict} in {clean.seconds:.1f} s{text}")
 
     def trial(self, trial: Trial, done: int, left: float) -> None:
         name = f"{trial.mutant.kind} {trial.mutant.name}"
@@ -253,7 +251,7 @@ def _table(
         kernel=trials.kernel,
         release=release,
         modes=trials.modes,
-        clean=str(clean.results["verdict"]),
+        clean=clean.verdict,
         clean_outcomes=clean.outcomes,
         rows=[_row(trial) for trial in tried],
         seconds=seconds,
