@@ -9,6 +9,9 @@
  * guest waits for this very processor. The pause depends on what the guest was just
  * answered: between MAP and UNMAP it is another than between UNMAP and MAP.
  *
+ * A pause that is longer than the window is met by sleeping through its beginning:
+ * what comes too late for the one kind of wait is tried with the other.
+ *
  * Never while every processor that the guest leaves has something better to do.
  *
  * Reactor thread only.
@@ -29,6 +32,7 @@ struct virtqueue;
 struct ring_poll_history {
 	uint8_t distrust; /* how many waits the last misses in a row made us leave out */
 	uint8_t skip; /* how many of them are left */
+	bool naps_first;
 };
 
 struct ring_poll {

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine.h"
@@ -107,6 +108,39 @@ TEST(trust_depends_on_what_was_answered)
 	teardown(&bench);
 }
 
+TEST(what_comes_too_late_is_tried_with_a_nap_first)
+{
+	struct bench bench = { 0 };
+	const struct ring_poll_history *history = &bench.poll.histories[3];
+
+	setup(&bench, 1);
+	CHECK(!history->naps_first);
+	waits_until_tried(&bench, 3);
+	CHECK(history->naps_first);
+	waits_until_tried(&bench, 3);
+	CHECK(!history->naps_first);
+	CHECK(!bench.poll.histories[4].naps_first);
+	teardown(&bench);
+}
+
+TEST(nap_is_left_out_when_the_window_is_long_enough)
+{
+	struct bench bench = { 0 };
+	struct ring_poll_history *history = &bench.poll.histories[3];
+
+	setup(&bench, 1);
+	make_available(&bench);
+	history->naps_first = true;
+	bench.poll.max_ns = 1;
+	CHECK(ring_poll_wait(&bench.poll, &bench.vq, 3));
+	CHECK(history->naps_first);
+	/* Longer than any nap. */
+	bench.poll.max_ns = 2000000000;
+	CHECK(ring_poll_wait(&bench.poll, &bench.vq, 3));
+	CHECK(!history->naps_first);
+	teardown(&bench);
+}
+
 TEST(wait_lasts_as_long_as_it_may)
 {
 	struct bench bench = { 0 };
@@ -141,6 +175,30 @@ TEST(window_sees_a_request_without_a_notification)
 	CHECK_EQ(((struct vring_used *)(bench.ram + USED))->flags, VRING_USED_F_NO_NOTIFY);
 	CHECK_EQ(virtqueue_arm(&bench.vq), 1);
 	CHECK_EQ(((struct vring_used *)(bench.ram + USED))->flags, 0);
+	teardown(&bench);
+}
+
+/* Long after any nap. On a machine that is too busy for that, it is only seen earlier. */
+static void *post_one_late(void *opaque)
+{
+	const struct timespec late = { .tv_nsec = 20000000 };
+
+	nanosleep(&late, NULL);
+	make_available(opaque);
+	return NULL;
+}
+
+TEST(window_opens_after_a_nap)
+{
+	struct bench bench = { 0 };
+	pthread_t thread;
+
+	setup(&bench, 1);
+	bench.poll.max_ns = 2000000000;
+	bench.poll.histories[0].naps_first = true;
+	REQUIRE(!pthread_create(&thread, NULL, post_one_late, &bench));
+	CHECK(ring_poll_wait(&bench.poll, &bench.vq, 0));
+	pthread_join(thread, NULL);
 	teardown(&bench);
 }
 

@@ -105,7 +105,7 @@ def _add_guest_options(parser: Any) -> list[str]:
     for name, default, words in (
         ("--rounds", 10, "turns of each guest"),
         ("--count", 2000, "maps and unmaps in a turn"),
-        ("--also-poll", 30, "measure ours with this polling window, too, in us"),
+        ("--also-poll", 0, "measure ours with this polling window, too, in us"),
     ):
         parser.add_argument(
             name, type=int, default=default, metavar="N", help=f"{words} ({default})"
