@@ -82,7 +82,7 @@ def test_step_passes_and_cleans_up(lab: Lab, mode: Mode, step: str) -> None:
 
 def test_remap_leaves_its_neighbours_alone(lab: Lab) -> None:
     with lab.open() as pt:
-        mapping.remap_under_load(pt)
+        mapping.remap_under_load(pt, (2,))
         assert pt.probe.call("unmap-all")["unmapped"] == 0
 
 

@@ -279,8 +279,12 @@ def _unmap_of_part(pt: Passthrough, type1: int) -> str:
 _NR_REMAPS = 8
 
 
-def remap_under_load(pt: Passthrough) -> None:
-    """A page changes its place in memory while DMA runs on both sides of it."""
+def remap_under_load(pt: Passthrough, loads: Sequence[int] = LOAD_SLOTS) -> None:
+    """A page changes its place in memory while DMA runs on both sides of it.
+
+    :param loads: How many transactions, 64 MiB each (without huge pages 16); the next
+        if all of them were over too soon.
+    """
     huge = has_huge_pages(pt, 2)
     size, alias = (64 * MIB, HUGE_PAGE) if huge else (16 * MIB, 256 * KIB)
     iova = pt.fresh_iova(2 * size + PAGE)
@@ -290,7 +294,7 @@ def remap_under_load(pt: Passthrough) -> None:
         pt.map("load", at)
     for name in ("even", "odd"):
         pt.buffer(name, PAGE)
-    for nr_slots in LOAD_SLOTS:
+    for nr_slots in loads:
         pt.probe.call("set", name="load", byte=GUARD, size=alias)
         for slot in range(nr_slots):
             pt.submit(slot, "fill", right if slot % 2 else iova, size)
