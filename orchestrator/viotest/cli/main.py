@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from viotest import __version__
 from viotest.__main__ import EXIT_INTERRUPTED
 from viotest.cli.bench import add_bench_parser
+from viotest.cli.cache import add_cache_parser
 from viotest.cli.conformance import add_conformance_parser
 from viotest.cli.kernel import add_kernel_parser
 from viotest.cli.mutants import add_mutants_parser
@@ -47,6 +48,7 @@ def _parser() -> Parser:
     add_conformance_parser(commands)
     add_mutants_parser(commands)
     add_trace_parser(commands, run_parser)
+    add_cache_parser(commands)
     return parser
 
 

@@ -6,6 +6,10 @@ flushed, and renamed into place, so a crash at any time leaves no half entry. On
 process builds while others wait on a lock. A manifest tells a damaged entry, which is
 rebuilt. Memos are small JSON answers about files outside of the cache.
 
+The time of an entry's folder is that of its last use, to a day. Whoever looked for one
+holds :data:`USERS_LOCK`, shared, until the process ends: :mod:`viotest.provision.prune`
+takes nothing away from anybody.
+
 Errors: :class:`CacheError`; :class:`~viotest.errors.UsageError` for too little disk.
 """
 
@@ -18,6 +22,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +35,13 @@ if TYPE_CHECKING:
     from viotest.provision.progress import Progress
 
 MANIFEST = ".manifest.json"
+#: Below ``locks``.
+USERS_LOCK = ".users"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+#: Seconds. More often is of no use, and each is a write.
+_USE_RECORDED_EVERY = 24 * 3600
 
 
 class CacheError(UntestableError):
@@ -124,6 +133,7 @@ def provide(
     :raise CacheError: When the cache is full or cannot be written.
     """
     path = cache_root() / _checked(kind) / _checked(key)
+    _USERS.join(cache_root())
     entry = _load(path)
     if entry is not None:
         return entry
@@ -138,7 +148,34 @@ def find(kind: str, key: str) -> Entry | None:
     :param kind: Folder of the cache.
     :param key: Name of the entry.
     """
+    _USERS.join(cache_root())
     return _load(cache_root() / _checked(kind) / _checked(key))
+
+
+class _Users:
+    """This process's share of the users' lock of one cache."""
+
+    def __init__(self) -> None:
+        self._root: Path | None = None
+        self._descriptor = -1
+
+    def join(self, root: Path) -> None:
+        """Hold a share until the process ends, or uses another cache."""
+        if self._root == root:
+            return
+        if self._root is not None:
+            os.close(self._descriptor)
+            self._root = None
+        # A cache that we cannot write is not ours to tidy; what is not there yet, a
+        # later look joins.
+        with contextlib.suppress(OSError):
+            path = root / "locks" / USERS_LOCK
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            self._root = root
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+
+_USERS = _Users()
 
 
 @contextlib.contextmanager
@@ -309,7 +346,17 @@ def _load(path: Path) -> Entry | None:
         facts = dict(manifest["facts"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    return Entry(path, facts) if whole else None
+    if not whole:
+        return None
+    _record_use(path)
+    return Entry(path, facts)
+
+
+def _record_use(path: Path) -> None:
+    # Not in a cache that is only read.
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > _USE_RECORDED_EVERY:
+            os.utime(path)
 
 
 def _intact(folder: Path, name: str, size: int, mtime_ns: int, digest: str) -> bool:
