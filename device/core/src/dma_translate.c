@@ -143,41 +143,37 @@ static bool defect(const struct endpoint *endpoint, enum viommu_inject_action ac
 }
 
 /* What no endpoint may ever see: a mapping of some other domain. */
-static const struct mapping *leaked_mapping(const struct endpoint *endpoint,
-					    struct dma_target *target)
+static bool leaked_mapping(const struct endpoint *endpoint, struct dma_target *target,
+			   struct mapping *ret)
 {
-	const struct mapping *mapping = NULL;
-
 	/* Before the search, which a fault must not pay for otherwise. */
 	if (!inject_wants(&endpoint->ctx->inject, VIOMMU_INJECT_LEAK_DOMAIN))
-		return NULL;
-	for (const struct endpoint *ep = endpoint->iommu->endpoints; ep && !mapping;
-	     ep = ep->next) {
-		if (ep->domain)
-			mapping = mapping_find(&ep->domain->mappings, target->addr);
+		return false;
+	for (const struct endpoint *ep = endpoint->iommu->endpoints; ep; ep = ep->next) {
+		if (ep->domain && mapping_find(&ep->domain->mappings, target->addr, ret))
+			return defect(endpoint, VIOMMU_INJECT_LEAK_DOMAIN, target);
 	}
-	return mapping && defect(endpoint, VIOMMU_INJECT_LEAK_DOMAIN, target) ? mapping : NULL;
+	return false;
 }
 
 static void translate_mapped(const struct endpoint *endpoint, struct dma_target *target,
 			     bool is_write)
 {
-	const struct mapping *mapping = mapping_find(&endpoint->domain->mappings, target->addr);
+	struct mapping mapping;
 
-	if (!mapping)
-		mapping = leaked_mapping(endpoint, target);
-	if (!mapping) {
+	if (!mapping_find(&endpoint->domain->mappings, target->addr, &mapping) &&
+	    !leaked_mapping(endpoint, target, &mapping)) {
 		target->fault = DMA_FAULT_MAPPING;
 		return;
 	}
 	/* Strict: a write-only mapping is not readable, though the specification would allow it. */
-	if (!(mapping->flags & (is_write ? MAPPING_WRITE : MAPPING_READ)) &&
+	if (!(mapping.flags & (is_write ? MAPPING_WRITE : MAPPING_READ)) &&
 	    !defect(endpoint, VIOMMU_INJECT_IGNORE_PERMISSIONS, target)) {
 		target->fault = DMA_FAULT_PERMISSION;
 		return;
 	}
-	target->len = cut_len(target->len, target->addr, mapping->end);
-	target->addr = mapping->phys + (target->addr - mapping->start);
+	target->len = cut_len(target->len, target->addr, mapping.end);
+	target->addr = mapping.phys + (target->addr - mapping.start);
 	if (defect(endpoint, VIOMMU_INJECT_OFF_BY_PAGE, target))
 		target->addr += OFF_BY_PAGE;
 }

@@ -91,9 +91,11 @@ static struct domain *unlink_endpoint(struct iommu *iommu, struct endpoint *endp
 
 static bool resv_conflict(const struct domain *domain, const struct endpoint *endpoint)
 {
+	struct mapping mapping;
+
 	for (size_t i = 0; i < endpoint->nr_resv; i++) {
-		if (mapping_first(&domain->mappings, endpoint->resv[i].start,
-				  endpoint->resv[i].end))
+		if (mapping_first(&domain->mappings, endpoint->resv[i].start, endpoint->resv[i].end,
+				  &mapping))
 			return true;
 	}
 	return false;
@@ -245,7 +247,7 @@ static bool touches_reserved(const struct domain *domain, uint64_t start, uint64
 int domain_map(struct iommu *iommu, const struct domain_map *map)
 {
 	struct domain *domain = domain_find(&iommu->domains, map->domain);
-	struct mapping *mapping;
+	struct mapping mapping;
 	int r;
 
 	if (!domain)
@@ -255,44 +257,55 @@ int domain_map(struct iommu *iommu, const struct domain_map *map)
 	r = check_range(iommu, map);
 	if (r < 0)
 		return r;
-	if (mapping_first(&domain->mappings, map->start, map->end) ||
+	if (mapping_first(&domain->mappings, map->start, map->end, &mapping) ||
 	    touches_reserved(domain, map->start, map->end))
 		return -EINVAL;
 	if (atomic_load(&domain->mappings.nr_mappings) >= iommu->max_mappings)
 		return -ENOMEM;
 	if (is_ignored(iommu, VIOMMU_LOG_MAP, -1, map->domain))
 		return 0;
-	mapping = mapping_alloc(&domain->mappings);
-	if (!mapping)
-		return -ENOMEM;
-	mapping->start = map->start;
-	mapping->end = map->end;
-	mapping->phys = map->phys;
-	mapping->flags = map->flags;
+	r = mapping_prepare(&domain->mappings);
+	if (r < 0)
+		return r;
+	mapping = (struct mapping){
+		.start = map->start,
+		.end = map->end,
+		.phys = map->phys,
+		.flags = map->flags,
+	};
 
 	pthread_rwlock_wrlock(&iommu->ctx->map_lock);
-	mapping_insert(&domain->mappings, mapping);
+	mapping_insert(&domain->mappings, &mapping);
 	pthread_rwlock_unlock(&iommu->ctx->map_lock);
 	return 0;
+}
+
+/* Whether a range covers a mapping in part; only those at its edges can be. */
+static bool cuts_mapping(const struct domain *domain, uint64_t start, uint64_t end)
+{
+	struct mapping mapping;
+
+	if (mapping_find(&domain->mappings, start, &mapping)) {
+		if (mapping.start < start || mapping.end > end)
+			return true;
+		/* Most often the range is that of one mapping. */
+		if (mapping.end == end)
+			return false;
+	}
+	return mapping_find(&domain->mappings, end, &mapping) && mapping.end > end;
 }
 
 int domain_unmap(struct iommu *iommu, uint32_t id, uint64_t start, uint64_t end)
 {
 	struct domain *domain = domain_find(&iommu->domains, id);
-	const struct mapping *edge;
-	struct mapping *cut;
-	bool in_use = false;
+	bool cut, in_use = false;
 
 	if (!domain)
 		return -ENOENT;
 	if (domain->bypass || end < start)
 		return -EINVAL;
-	/* Only the mappings at the two edges can be covered in part; then nothing goes. */
-	edge = mapping_find(&domain->mappings, start);
-	if (edge && (edge->start < start || edge->end > end))
-		return -ERANGE;
-	edge = mapping_find(&domain->mappings, end);
-	if (edge && (edge->start < start || edge->end > end))
+	/* Then nothing goes. */
+	if (cuts_mapping(domain, start, end))
 		return -ERANGE;
 	if (is_ignored(iommu, VIOMMU_LOG_UNMAP, -1, id))
 		return 0;
@@ -303,6 +316,6 @@ int domain_unmap(struct iommu *iommu, uint32_t id, uint64_t start, uint64_t end)
 		in_use |= dma_revoke(ep);
 	pthread_rwlock_unlock(&iommu->ctx->map_lock);
 	dma_finish_revoke(iommu->ctx, in_use);
-	mapping_reclaim(&domain->mappings, cut);
+	mapping_reclaim(&domain->mappings);
 	return 0;
 }

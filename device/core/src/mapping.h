@@ -2,11 +2,15 @@
 /*
  * mapping.h - the mappings of one domain, ordered by address.
  *
- * A join-based AVL tree. Mappings never overlap, so a tree ordered by start is
- * all an interval lookup needs; cutting a whole range out of it costs two
- * splits and one join, O(log n), however many mappings are in the range. That is
- * the only part of an UNMAP that DMA must wait for: what was cut out is freed
- * later, at leisure. A B+tree would look up faster, and split slower.
+ * A B+tree, because what costs is not comparing but fetching: a lookup among a million
+ * mappings touches five nodes. Mappings never overlap, so a tree ordered by where
+ * they end is all an interval lookup needs: the first that ends at an address or
+ * behind it is the only one that can cover it.
+ *
+ * Cutting a range out is O(log n), however many mappings are in it: whole subtrees
+ * leave, and only the nodes at the two edges are mended. That is the only part of
+ * an UNMAP that DMA must wait for; what was cut out is counted and freed later, at
+ * leisure.
  *
  * No locking here: see dma.h.
  */
@@ -14,6 +18,7 @@
 #define MAPPING_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,27 +26,23 @@
 #define MAPPING_WRITE 2u
 #define MAPPING_MMIO 4u
 
-/*
- * 48 bytes, taken from slabs of 1 KiB, then 2, up to 64: a full domain of 1 Mi mappings
- * is 48 MiB, and ten thousand domains of a few mappings are not much either.
- */
 struct mapping {
 	uint64_t start;
 	uint64_t end; /* inclusive: 2^64 - 1 is a valid end */
 	uint64_t phys;
-	struct mapping *left;
-	struct mapping *right;
-	uint32_t flags;
-	uint32_t height;
+	uint8_t flags;
 };
 
+struct mapping_node;
 struct mapping_slab;
 
 struct mapping_tree {
-	struct mapping *root;
-	struct mapping *free;
+	struct mapping_node *root; /* NULL: no mapping */
+	struct mapping_node *cut; /* subtrees that mapping_reclaim() has not seen yet */
+	struct mapping_node *free;
+	unsigned nr_free;
 	struct mapping_slab *slabs;
-	size_t slab_size; /* of the last slab */
+	size_t slab_nodes; /* of the last slab */
 	/*
 	 * Atomic, because queries read them while the reclaim below counts down; changed
 	 * by one thread only, as the rest of the tree.
@@ -53,22 +54,23 @@ struct mapping_tree {
 void mapping_tree_init(struct mapping_tree *tree);
 void mapping_tree_deinit(struct mapping_tree *tree);
 
-/* A mapping outside the tree, ready to be inserted; NULL without memory. */
-struct mapping *mapping_alloc(struct mapping_tree *tree);
-/* The caller has made sure that nothing overlaps. Cannot fail. */
-void mapping_insert(struct mapping_tree *tree, struct mapping *mapping);
+/* Makes sure that the next insertion finds memory: -ENOMEM, and nothing has changed. */
+int mapping_prepare(struct mapping_tree *tree);
+/* After mapping_prepare(), of what overlaps with nothing. Cannot fail. */
+void mapping_insert(struct mapping_tree *tree, const struct mapping *mapping);
 
-/* The mapping that covers addr, or NULL. */
-const struct mapping *mapping_find(const struct mapping_tree *tree, uint64_t addr);
-/* The first mapping that has a byte in [start, end], or NULL. */
-const struct mapping *mapping_first(const struct mapping_tree *tree, uint64_t start, uint64_t end);
+/* Whether a mapping covers addr; *ret is it. */
+bool mapping_find(const struct mapping_tree *tree, uint64_t addr, struct mapping *ret);
+/* Whether a mapping has a byte in [start, end]; *ret is the first of them. */
+bool mapping_first(const struct mapping_tree *tree, uint64_t start, uint64_t end,
+		   struct mapping *ret);
 
 /*
- * Takes every mapping that starts in [start, end] out of the tree, O(log n).
- * What it returns goes to mapping_reclaim().
+ * Takes the mappings in [start, end] out of the tree; false if there are none. The caller
+ * has made sure that none is there in part. Counted and freed by mapping_reclaim().
  */
-struct mapping *mapping_cut(struct mapping_tree *tree, uint64_t start, uint64_t end);
-void mapping_reclaim(struct mapping_tree *tree, struct mapping *cut);
+bool mapping_cut(struct mapping_tree *tree, uint64_t start, uint64_t end);
+void mapping_reclaim(struct mapping_tree *tree);
 
 /* The bytes mapped; 2^64 is reported as 2^64 - 1. */
 uint64_t mapping_bytes(const struct mapping_tree *tree);

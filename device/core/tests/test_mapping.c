@@ -2,10 +2,13 @@
 /* The mapping store against a table with one entry per page. */
 #include "harness.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "mapping.h"
+#include "mapping_check.h"
+#include "mapping_node.h"
 
 #define MODEL_PAGES 512
 
@@ -25,40 +28,50 @@ static uint32_t next_random(uint64_t *state)
 
 static void insert(struct mapping_tree *tree, uint64_t start, uint64_t end, uint64_t phys)
 {
-	struct mapping *mapping = mapping_alloc(tree);
+	const struct mapping mapping = { start, end, phys, MAPPING_READ };
 
-	REQUIRE(mapping);
-	mapping->start = start;
-	mapping->end = end;
-	mapping->phys = phys;
-	mapping->flags = MAPPING_READ;
-	mapping_insert(tree, mapping);
+	REQUIRE(!mapping_prepare(tree));
+	/* Should every node on the way be full, and the root. */
+	if (tree->root && (tree->root->height || tree->root->nr == MAPPING_FANOUT))
+		CHECK(tree->nr_free >= tree->root->height + 2u);
+	mapping_insert(tree, &mapping);
 }
 
-/* The height of a subtree; order, balance and stored height are checked on the way. */
-static uint32_t check_subtree(const struct mapping *node, uint64_t low, uint64_t high)
+static bool cut(struct mapping_tree *tree, uint64_t start, uint64_t end)
 {
-	uint32_t left, right;
+	bool any = mapping_cut(tree, start, end);
 
-	if (!node)
-		return 0;
-	CHECK(node->start >= low && node->end <= high && node->start <= node->end);
-	left = node->left ? check_subtree(node->left, low, node->start - 1) : 0;
-	right = node->right ? check_subtree(node->right, node->end + 1, high) : 0;
-	CHECK(left <= right + 1 && right <= left + 1);
-	CHECK_EQ(node->height, 1 + (left > right ? left : right));
-	return node->height;
+	mapping_reclaim(tree);
+	return any;
+}
+
+static bool covers(const struct mapping_tree *tree, uint64_t addr)
+{
+	struct mapping mapping;
+
+	return mapping_find(tree, addr, &mapping);
+}
+
+static void expect_sound(const struct mapping_tree *tree)
+{
+	const char *wrong = mapping_check(tree);
+
+	if (wrong)
+		printf("# %s\n", wrong);
+	CHECK(!wrong);
 }
 
 static void model_map(struct model *model, unsigned first, unsigned last)
 {
+	struct mapping found;
+
 	for (unsigned i = first; i <= last; i++) {
 		if (model->pages[i]) {
-			CHECK(mapping_first(&model->tree, first, last));
+			CHECK(mapping_first(&model->tree, first, last, &found));
 			return;
 		}
 	}
-	CHECK(!mapping_first(&model->tree, first, last));
+	CHECK(!mapping_first(&model->tree, first, last, &found));
 	model->next_id++;
 	insert(&model->tree, first, last, model->next_id);
 	for (unsigned i = first; i <= last; i++)
@@ -76,7 +89,7 @@ static void model_cut(struct model *model, unsigned first, unsigned last)
 	if ((first && !is_edge(model, first - 1, first)) ||
 	    (last + 1 < MODEL_PAGES && !is_edge(model, last, last + 1)))
 		return;
-	mapping_reclaim(&model->tree, mapping_cut(&model->tree, first, last));
+	cut(&model->tree, first, last);
 	memset(&model->pages[first], 0, (last - first + 1) * sizeof(model->pages[0]));
 }
 
@@ -85,15 +98,15 @@ static void model_compare(const struct model *model)
 	uint64_t nr_bytes = 0, nr = 0;
 
 	for (unsigned i = 0; i < MODEL_PAGES; i++) {
-		const struct mapping *found = mapping_find(&model->tree, i);
+		struct mapping found = { 0 };
 
-		CHECK_EQ(found ? found->phys : 0, model->pages[i]);
+		CHECK_EQ(mapping_find(&model->tree, i, &found) ? found.phys : 0, model->pages[i]);
 		nr_bytes += model->pages[i] != 0;
 		nr += model->pages[i] && (!i || model->pages[i - 1] != model->pages[i]);
 	}
 	CHECK_EQ(atomic_load(&model->tree.nr_mappings), nr);
 	CHECK_EQ(mapping_bytes(&model->tree), nr_bytes);
-	check_subtree(model->tree.root, 0, UINT64_MAX);
+	expect_sound(&model->tree);
 }
 
 TEST(random_operations_agree_with_a_page_table)
@@ -121,42 +134,99 @@ TEST(random_operations_agree_with_a_page_table)
 TEST(edges_of_the_address_space)
 {
 	struct mapping_tree tree;
+	struct mapping found;
 
 	mapping_tree_init(&tree);
 	insert(&tree, 0, UINT64_MAX, 0);
-	CHECK(mapping_find(&tree, 0) && mapping_find(&tree, UINT64_MAX));
+	CHECK(covers(&tree, 0) && covers(&tree, UINT64_MAX));
 	CHECK_EQ(mapping_bytes(&tree), UINT64_MAX);
-	mapping_reclaim(&tree, mapping_cut(&tree, 0, UINT64_MAX));
-	CHECK(!mapping_find(&tree, 0));
+	CHECK(cut(&tree, 0, UINT64_MAX));
+	CHECK(!covers(&tree, 0));
 	CHECK_EQ(mapping_bytes(&tree), 0);
 	insert(&tree, UINT64_MAX - 0xfff, UINT64_MAX, 0);
 	insert(&tree, 0, 0xfff, 0);
-	CHECK(!mapping_find(&tree, 0x1000));
-	CHECK(!mapping_find(&tree, UINT64_MAX - 0x1000));
-	CHECK(mapping_first(&tree, 0x1000, UINT64_MAX) == mapping_find(&tree, UINT64_MAX));
-	CHECK(!mapping_first(&tree, 0x1000, UINT64_MAX - 0x1000));
-	mapping_reclaim(&tree, mapping_cut(&tree, 0x1000, UINT64_MAX));
+	CHECK(!covers(&tree, 0x1000));
+	CHECK(!covers(&tree, UINT64_MAX - 0x1000));
+	CHECK(mapping_first(&tree, 0x1000, UINT64_MAX, &found) && found.end == UINT64_MAX);
+	CHECK(!mapping_first(&tree, 0x1000, UINT64_MAX - 0x1000, &found));
+	CHECK(!cut(&tree, 0x1000, UINT64_MAX - 0x1000));
+	CHECK(cut(&tree, 0x1000, UINT64_MAX));
 	CHECK_EQ(atomic_load(&tree.nr_mappings), 1);
 	mapping_tree_deinit(&tree);
 }
 
-TEST(a_million_in_order_stay_balanced_and_go_at_once)
+#define MANY (1u << 20)
+
+/* Pages in one of three orders; an odd number times any number has no pattern. */
+static uint64_t page_in_order(unsigned order, uint64_t i)
 {
-	const uint64_t nr = 1 << 20;
-	struct mapping_tree tree;
-
-	mapping_tree_init(&tree);
-	for (uint64_t i = 0; i < nr; i++)
-		insert(&tree, i << 12, (i << 12) + 0xfff, i);
-	CHECK(tree.root->height <= 24);
-	CHECK_EQ(mapping_find(&tree, 0x12345678)->phys, 0x12345);
-	mapping_reclaim(&tree, mapping_cut(&tree, 0x1000, UINT64_MAX));
-	CHECK_EQ(atomic_load(&tree.nr_mappings), 1);
-	CHECK_EQ(mapping_bytes(&tree), 0x1000);
-	mapping_tree_deinit(&tree);
+	switch (order) {
+	case 0:
+		return i;
+	case 1:
+		return MANY - 1 - i;
+	default:
+		return i * 2654435761u % MANY;
+	}
 }
 
-TEST(freed_mappings_are_used_again)
+/* How high a tree of so many mappings can be: with each node as empty as it may be. */
+static unsigned max_height(uint64_t nr)
+{
+	unsigned height = 0;
+
+	for (nr /= 2; nr >= MAPPING_MIN_FILL; nr /= MAPPING_MIN_FILL)
+		height++;
+	return height;
+}
+
+TEST(a_million_in_any_order_are_low_and_go_at_once)
+{
+	for (unsigned order = 0; order < 3; order++) {
+		struct mapping_tree tree;
+		struct mapping found;
+
+		mapping_tree_init(&tree);
+		for (uint64_t i = 0; i < MANY; i++) {
+			uint64_t page = page_in_order(order, i);
+
+			insert(&tree, page << 12, (page << 12) + 0xfff, page);
+		}
+		expect_sound(&tree);
+		CHECK(tree.root->height <= max_height(MANY));
+		CHECK(mapping_find(&tree, 0x12345678, &found) && found.phys == 0x12345);
+		CHECK(cut(&tree, 0x1000, UINT64_MAX));
+		expect_sound(&tree);
+		CHECK_EQ(tree.root->height, 0);
+		CHECK_EQ(mapping_bytes(&tree), 0x1000);
+		mapping_tree_deinit(&tree);
+	}
+}
+
+/* Every range that begins and ends at one of so many mappings. */
+TEST(any_range_leaves_a_sound_tree)
+{
+	const unsigned nr = 160;
+
+	for (unsigned first = 0; first < nr; first++) {
+		for (unsigned last = first; last < nr; last++) {
+			struct mapping_tree tree;
+
+			mapping_tree_init(&tree);
+			for (unsigned i = 0; i < nr; i++)
+				insert(&tree, 2 * i, 2 * i, i);
+			CHECK(cut(&tree, 2 * first, 2 * last));
+			CHECK_EQ(atomic_load(&tree.nr_mappings), nr - (last - first + 1));
+			CHECK(!first || covers(&tree, 2 * (first - 1)));
+			CHECK(!covers(&tree, 2 * first) && !covers(&tree, 2 * last));
+			CHECK(last + 1 == nr || covers(&tree, 2 * (last + 1)));
+			expect_sound(&tree);
+			mapping_tree_deinit(&tree);
+		}
+	}
+}
+
+TEST(freed_nodes_are_used_again)
 {
 	struct mapping_tree tree;
 	struct mapping_slab *slab;
@@ -165,7 +235,7 @@ TEST(freed_mappings_are_used_again)
 	insert(&tree, 0, 1, 0);
 	slab = tree.slabs;
 	for (unsigned i = 0; i < 100000; i++) {
-		mapping_reclaim(&tree, mapping_cut(&tree, 0, 1));
+		cut(&tree, 0, 1);
 		insert(&tree, 0, 1, 0);
 	}
 	CHECK(tree.slabs == slab);
