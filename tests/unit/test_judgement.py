@@ -8,7 +8,7 @@ import errno
 import pytest
 
 from viotest.guest.probe import ProbeError
-from viotest.suite.judgement import CheckFailed, expect, refused
+from viotest.suite.judgement import CheckFailed, expect, expect_addresses, refused
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,12 @@ from viotest.suite.judgement import CheckFailed, expect, refused
             errno.EPERM,
             "open failed with EPERM: MSI not isolated",
             "load vfio_iommu_type1 with allow_unsafe_interrupts=1",
+        ),
+        (
+            "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
+            errno.EADDRINUSE,
+            "open failed with EADDRINUSE: the new page table has no addresses",
+            "viommu_domain_finalise()",
         ),
         (
             "VFIO_GROUP_GET_DEVICE_FD",
@@ -86,3 +92,22 @@ def test_expect_shows_both_sides() -> None:
 def test_expect_does_not_take_true_for_a_number() -> None:
     with pytest.raises(CheckFailed, match="equal: False instead of True"):
         expect(False, True, "equal")
+
+
+@pytest.mark.parametrize(
+    ("ranges", "seen"), [((), "none"), (((0, 0),), "0x0-0x0"), (((5, 5),), "0x5-0x5")]
+)
+def test_kernel_without_addresses_is_told_why(
+    ranges: tuple[tuple[int, int], ...], seen: str
+) -> None:
+    with pytest.raises(CheckFailed) as failed:
+        expect_addresses(ranges)
+    assert (
+        failed.value.reason == f"the kernel has no addresses to map: iova ranges {seen}"
+    )
+    assert "viommu_domain_finalise()" in failed.value.details
+    assert "--mode cdev-ioas" in failed.value.details
+
+
+def test_one_range_of_addresses_is_enough() -> None:
+    expect_addresses(((0, 0), (0x1000, 0x1FFF)))

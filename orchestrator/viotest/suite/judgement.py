@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from viotest.guest.probe import ProbeError
 
 
@@ -73,6 +75,12 @@ class _Refusal:
     step: str
 
 
+_LATE_APERTURE = (
+    "virtio-iommu gives a domain its addresses when it attaches an endpoint to it"
+    " (viommu_domain_finalise()), and iommufd asks for them when it makes the page"
+    " table: one with viommu_domain_alloc_paging(), as Linux 7.3 has, is in time"
+)
+
 # Refusals with a name: which step of which system call answers which errno, and
 # what that has been found to mean (Linux 6.12 and 7.3, drivers/vfio).
 _REFUSALS = (
@@ -102,7 +110,32 @@ _REFUSALS = (
             ("VFIO_DEVICE_BIND_IOMMUFD", "iommufd", "iommufd"),
         )
     ),
+    _Refusal(
+        "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
+        errno.EADDRINUSE,
+        "the new page table has no addresses",
+        _LATE_APERTURE,
+        "look at viommu_domain_ops and viommu_ops in drivers/iommu/virtio-iommu.c",
+    ),
 )
+
+
+def expect_addresses(ranges: Sequence[tuple[int, int]]) -> None:
+    """Fail unless the kernel says that something can be mapped.
+
+    :param ranges: First and last address of each range that may be mapped.
+    :raise CheckFailed: When there is none, or none of more than a byte.
+    """
+    if any(last > first for first, last in ranges):
+        return
+    seen = ", ".join(f"{first:#x}-{last:#x}" for first, last in ranges) or "none"
+    raise CheckFailed(
+        f"the kernel has no addresses to map: iova ranges {seen}",
+        expected="a range of addresses, once the endpoint is attached",
+        seen=seen,
+        cause=_LATE_APERTURE,
+        step="try --mode cdev-ioas: iommufd then attaches before it asks",
+    )
 
 
 def refused(error: ProbeError, what: str) -> CheckFailed:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from viotest.guest.probe import ProbeError
-from viotest.suite.judgement import CheckFailed, expect
+from viotest.suite.judgement import CheckFailed, expect, expect_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,6 +86,7 @@ class Passthrough:
         """Open and attach as the mode has it, and switch bus mastering on.
 
         :param share: Another one that is open, whose mappings are to be its too.
+        :raise CheckFailed: When nothing can be mapped then.
         """
         bdf, mode = self.endpoint.bdf, str(self.mode)
         if share is None:
@@ -97,8 +98,9 @@ class Passthrough:
         assert isinstance(ranges, list)
         self.iova_ranges = tuple((r["start"], r["end"]) for r in ranges)
         try:
+            expect_addresses(self.iova_ranges)
             self.probe.call("bus-master", on=1)
-        except ProbeError:
+        except (ProbeError, CheckFailed):
             self.close()
             raise
 
