@@ -4,7 +4,8 @@
  *
  * Shared by the device core, which implements it, and the guest's vfio-probe,
  * which drives it. A transaction says exactly which bytes it may touch, and its
- * slot says exactly which it did.
+ * slot says exactly which it did. Only if its mapping was taken away while it ran, up
+ * to 16 bytes more than it says may have been moved, before the mapping went.
  *
  * BAR 0 (64-bit memory, 16 KiB): registers below. 4-byte and naturally aligned
  * 8-byte accesses; other accesses read as all ones and write nothing.

@@ -19,12 +19,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Bytes that may have been copied of those that are left. */
+#define ABORTABLE_COPY_UNCOUNTED 16u
+
 /* False: the rest of this file is not to be used. For the process; any number of times. */
 bool abortable_copy_init(void);
 
 /*
  * Copies while *word is expected, and returns how many bytes are left: 0 if all are
- * copied. Some may be left although *word has not changed: then try again.
+ * copied. Some may be left although *word has not changed: then try again. Of what is
+ * left the first ABORTABLE_COPY_UNCOUNTED bytes may have been copied nevertheless.
  */
 size_t abortable_copy(void *to, const void *from, size_t len, const _Atomic uint64_t *word,
 		      uint64_t expected);

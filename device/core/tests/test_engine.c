@@ -8,6 +8,7 @@
 
 #include "client.h"
 #include "ctx.h"
+#include "abortable_copy.h"
 #include "engine.h"
 #include "fixture.h"
 #include "harness.h"
@@ -335,8 +336,9 @@ static void check_unmap_while_dma_goes_on(bool can_abort)
 			touched++;
 		status = rig_dma_wait(&rig, 0, 0);
 		done = rig_slot(&rig, 0, 0, DMA_SLOT_DONE, 8);
-		CHECK_EQ(done, touched);
-		CHECK_EQ(status, touched == 8 * MIB ? DMA_STATUS_OK : DMA_STATUS_FAULT);
+		/* A copy that is aborted may be a little ahead of its count. */
+		CHECK(done <= touched && touched <= done + ABORTABLE_COPY_UNCOUNTED);
+		CHECK_EQ(status, done == 8 * MIB ? DMA_STATUS_OK : DMA_STATUS_FAULT);
 		nr_interrupted += status == DMA_STATUS_FAULT;
 		memset(ram_data(&rig, 0), 0, 8 * MIB);
 		CHECK_EQ(rig_attach(&rig, 1, RIG_ID0, 0), 0);
