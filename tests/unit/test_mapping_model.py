@@ -234,9 +234,10 @@ def library(
     flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     flags += [f"-DMAPPING_FANOUT={request.param}u", f"-I{_SRC}", f"-I{_TESTS}"]
     sources = [_SRC / "mapping.c", _SRC / "mapping_node.c", folder / "check.c"]
-    command = [compiler, *flags, "-o", folder / "mapping.so", *sources]
+    target = folder / "mapping.so"
+    command = [compiler, *flags, "-o", f"{target}", *map(str, sources)]
     subprocess.run(command, check=True, timeout=60)
-    library = ctypes.CDLL(str(folder / "mapping.so"))
+    library = ctypes.CDLL(str(target))
     for name in ("mapping_find", "mapping_first", "mapping_cut"):
         getattr(library, name).restype = ctypes.c_bool
     library.check.restype = ctypes.c_char_p

@@ -329,6 +329,19 @@ def test_check_that_is_only_put_by_name_is_named(tmp_path: Path) -> None:
     assert "--check" not in (tmp_path / "device-a/stdout.txt").read_text()
 
 
+def test_check_that_the_suite_did_not_get_to_is_put_alone(tmp_path: Path) -> None:
+    (tmp_path / "fake.py").write_text(FAKE)
+    command = (sys.executable, f"{tmp_path / 'fake.py'}")
+    campaign = Campaign(trials(tmp_path, quick=False), command)
+    # The fake's suite fails in unmap, and ends.
+    trial = campaign.try_one(device_mutant("a", Aim(("unmap-time",))))
+    assert (trial.fate, trial.caught) == (Fate.KILLED, ("unmap-time",))
+    assert trial.others == ("unmap",)
+    assert trial.seconds == 2
+    assert trial.folder == "device-a-alone"
+    assert trial.outcomes == {"unmap": "fail", "unmap-time": "fail"}
+
+
 def test_clean_kernel_that_fails_a_check_by_name_has_failed() -> None:
     clean = Clean((result("PASS", ("unmap", "pass")), result("FAIL", cause="fail: x")))
     assert clean.verdict == "FAIL"

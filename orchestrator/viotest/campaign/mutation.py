@@ -155,18 +155,26 @@ class Campaign:
         if self._trials.quick and not mutant.checks and not mutant.aim.cause:
             return Trial(mutant, Fate.SURVIVED, text=f"wanted: {mutant.aim.wanted}")
         folder = f"{mutant.kind}-{mutant.name}"
-        started = time.monotonic()
-        try:
-            results = self._run(folder, self._arguments(mutant))
-        except ViotestError as error:
-            seconds = time.monotonic() - started
-            return Trial(mutant, Fate.UNTESTED, text=str(error), seconds=seconds)
-        trial = judge_trial(mutant, results, folder)
+        chosen = mutant.checks if self._trials.quick else self._by_name(mutant)
+        trial = self._put(mutant, chosen, folder)
+        if trial.fate is Fate.SURVIVED and _ended_before(trial):
+            alone = self._put(mutant, mutant.checks, f"{folder}-alone")
+            trial = _together(trial, alone)
         if trial.fate is Fate.SURVIVED and self._never_put(mutant):
             names = ", ".join(mutant.checks)
             text = f"skipped on this kernel without the mutant, too: {names}"
             return dataclasses.replace(trial, fate=Fate.EXPLAINED, text=text)
         return trial
+
+    def _put(self, mutant: Mutant, chosen: Sequence[str], folder: str) -> Trial:
+        started = time.monotonic()
+        checks = [f"--check={name}" for name in chosen]
+        try:
+            results = self._run(folder, [*checks, *self._arguments(mutant)])
+        except ViotestError as error:
+            seconds = time.monotonic() - started
+            return Trial(mutant, Fate.UNTESTED, text=str(error), seconds=seconds)
+        return judge_trial(mutant, results, folder)
 
     # The checks that are aimed at it, if the suite puts none of them unasked.
     def _by_name(self, mutant: Mutant) -> list[str]:
@@ -204,8 +212,6 @@ class Campaign:
     def _arguments(self, mutant: Mutant) -> list[str]:
         # What hangs once hangs again; what is left is worth one more guest.
         arguments = ["--reboots", "1", "--timeout", f"check={_CHECK_TIMEOUT}"]
-        chosen = mutant.checks if self._trials.quick else self._by_name(mutant)
-        arguments += [f"--check={name}" for name in chosen]
         if mutant.kind is Kind.DEVICE:
             return [*arguments, "--device-mutant", mutant.name]
         modules = self._build(mutant)
@@ -259,6 +265,22 @@ class Campaign:
             with self._lock:
                 self._running.discard(process)
         return said, process.returncode
+
+
+# Other checks hung, and used up the guests, before one that is aimed at it was put.
+def _ended_before(trial: Trial) -> bool:
+    outcomes = trial.outcomes or {}
+    return bool(trial.others) and not outcomes.keys() & set(trial.mutant.checks)
+
+
+# What came of the whole suite, and then of the aimed checks alone, which decide.
+def _together(suite: Trial, alone: Trial) -> Trial:
+    return dataclasses.replace(
+        alone,
+        others=tuple(dict.fromkeys((*suite.others, *alone.others))),
+        outcomes={**(suite.outcomes or {}), **(alone.outcomes or {})},
+        seconds=suite.seconds + alone.seconds,
+    )
 
 
 def _last(said: str) -> str:
